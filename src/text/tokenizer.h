@@ -1,0 +1,68 @@
+// Text to token ids and back, exactly as the reference tokenizer of each model does it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace cairn::formats {
+struct Gguf;
+}
+
+namespace cairn::text {
+
+using TokenId = int32_t;
+
+struct EncodeOptions {
+  bool add_special = true;     // what the model's post-processor adds: <s>, [CLS] ... [SEP]
+  bool parse_special = true;   // "<|eot_id|>" in the text is that token; false: it is plain text (user input)
+};
+
+struct SpecialTokens {
+  std::optional<TokenId> bos, eos, unk, pad;
+  std::vector<TokenId> end_of_turn;  // every id that ends an answer (eos, <|eot_id|>, <end_of_turn>, <|im_end|>, ...)
+};
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  virtual std::vector<TokenId> encode(std::string_view text, const EncodeOptions& = {}) const = 0;
+  // The text of ids in sequence, as the reference's decode(skip_special_tokens) gives it.
+  virtual std::string decode(std::span<const TokenId> ids, bool skip_special = true) const = 0;
+  // The raw bytes that one token adds in the middle of a text (may be part of a UTF-8 character); special tokens
+  // give their text. What streaming builds on.
+  virtual std::string piece(TokenId) const = 0;
+  virtual int32_t vocabulary_size() const = 0;
+  virtual std::optional<TokenId> token_to_id(std::string_view) const = 0;
+  virtual bool is_special(TokenId) const = 0;
+  virtual const SpecialTokens& special() const = 0;
+  // The Jinja chat template that came with the tokenizer (tokenizer_config.json, chat_template.jinja or GGUF).
+  virtual std::optional<std::string> chat_template() const = 0;
+};
+
+// A model folder, or one of tokenizer.json, tokenizer.model (SentencePiece), *.tiktoken / tiktoken.model,
+// tokenizer.bin (llama2.c), *.gguf. Throws Error naming the file and what is not supported; never guesses.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path&);
+std::unique_ptr<Tokenizer> load_tokenizer(const formats::Gguf&, const std::string& name);
+
+// Turns a growing id sequence into text that never ends inside a UTF-8 character. Bytes that can no longer become
+// valid UTF-8 come out as U+FFFD.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true);
+  std::string add(TokenId);  // the text that became complete
+  std::string finish();      // what is left, replaced where incomplete
+
+ private:
+  const Tokenizer& tokenizer_;
+  bool skip_special_;
+  std::vector<TokenId> ids_;
+  size_t emitted_ = 0;
+  std::string pending_;
+};
+
+}  // namespace cairn::text
