@@ -157,9 +157,7 @@ RegisterCommand::RegisterCommand(const Command& command) {
               command);
 }
 
-std::span<const Command> commands() {
-  return registry();
-}
+std::span<const Command> commands() { return registry(); }
 
 const Command* find_command(std::string_view name) {
   for (const auto& command : commands())

@@ -11,22 +11,14 @@ inline constexpr int kExitCancelled = 130;  // what a shell reports for a progra
 
 inline int exit_code(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::invalid_argument:
-      return 2;
-    case ErrorKind::not_found:
-      return 3;
-    case ErrorKind::invalid_file:
-      return 4;
-    case ErrorKind::unsupported:
-      return 5;
-    case ErrorKind::out_of_memory:
-      return 6;
-    case ErrorKind::io:
-      return 7;
-    case ErrorKind::network:
-      return 8;
-    case ErrorKind::cancelled:
-      return kExitCancelled;
+    case ErrorKind::invalid_argument: return 2;
+    case ErrorKind::not_found: return 3;
+    case ErrorKind::invalid_file: return 4;
+    case ErrorKind::unsupported: return 5;
+    case ErrorKind::out_of_memory: return 6;
+    case ErrorKind::io: return 7;
+    case ErrorKind::network: return 8;
+    case ErrorKind::cancelled: return kExitCancelled;
   }
   return kExitInternal;
 }

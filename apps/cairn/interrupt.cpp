@@ -26,22 +26,16 @@ void set_handler(void (*handler)(int)) {
 
 }  // namespace
 
-void ignore_broken_pipes() {
-  std::signal(SIGPIPE, SIG_IGN);
-}
+void ignore_broken_pipes() { std::signal(SIGPIPE, SIG_IGN); }
 
-std::atomic<bool>& Interruptible::flag() {
-  return requested_flag;
-}
+std::atomic<bool>& Interruptible::flag() { return requested_flag; }
 
 Interruptible::Interruptible() {
   requested_flag = false;
   set_handler(on_interrupt);
 }
 
-Interruptible::~Interruptible() {
-  set_handler(SIG_DFL);
-}
+Interruptible::~Interruptible() { set_handler(SIG_DFL); }
 
 void Interruptible::check() const {
   if (requested()) fail(ErrorKind::cancelled, "stopped by Ctrl-C");

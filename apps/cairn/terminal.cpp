@@ -19,12 +19,9 @@ std::string amount(uint64_t value, ProgressUnit unit) {
 
 std::string rate(double per_second, ProgressUnit unit) {
   switch (unit) {
-    case ProgressUnit::bytes:
-      return readable_bytes(uint64_t(per_second)) + "/s";
-    case ProgressUnit::tokens:
-      return fmt::format("{:.1f} tok/s", per_second);
-    case ProgressUnit::items:
-      return fmt::format("{:.1f}/s", per_second);
+    case ProgressUnit::bytes: return readable_bytes(uint64_t(per_second)) + "/s";
+    case ProgressUnit::tokens: return fmt::format("{:.1f} tok/s", per_second);
+    case ProgressUnit::items: return fmt::format("{:.1f}/s", per_second);
   }
   return {};
 }

@@ -11,9 +11,11 @@ namespace cairn {
 
 AlignedBuffer::AlignedBuffer(size_t bytes) : size_(bytes) {
   if (bytes == 0) return;
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) fail(ErrorKind::out_of_memory, "the system refused {} bytes of memory", bytes);
-  if (bytes >= (size_t{2} << 20)) madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: fewer faults, fewer TLB misses
+  if (bytes >= (size_t{2} << 20))
+    madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: fewer faults, fewer TLB misses
   data_ = static_cast<std::byte*>(memory);
 }
 

@@ -51,7 +51,8 @@ Isa initial() {
   if (!wish || !*wish) return detect_isa();
   const auto found = std::find(std::begin(kNames), std::end(kNames), std::string_view(wish));
   if (found == std::end(kNames))
-    fail(ErrorKind::invalid_argument, "CAIRN_ISA is '{}'; it must be scalar, avx2, avx512, vnni or amx", wish);
+    fail(ErrorKind::invalid_argument, "CAIRN_ISA is '{}'; it must be scalar, avx2, avx512, vnni or amx",
+         wish);
   return std::min(detect_isa(), Isa(found - std::begin(kNames)));
 }
 

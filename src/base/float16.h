@@ -1,5 +1,5 @@
-// IEEE half and bfloat16 as storage types, with the rounding (to nearest, ties to even) that every codec shares.
-// Scalar definitions; kernels use the vector instructions and are tested against these.
+// IEEE half and bfloat16 as storage types, with the rounding (to nearest, ties to even) that every codec
+// shares. Scalar definitions; kernels use the vector instructions and are tested against these.
 #pragma once
 
 #include <bit>
@@ -30,7 +30,8 @@ inline uint16_t float_to_f16(float f) {
   if (magnitude > 0x7f800000u) return uint16_t(sign | 0x7e00u);   // NaN
   if (magnitude >= 0x477ff000u) return uint16_t(sign | 0x7c00u);  // rounds to 65536 or more: infinity
   if (magnitude < 0x38800000u) {                                  // below 2^-14: subnormal, in steps of 2^-24
-    const float scaled = std::bit_cast<float>(magnitude) + 0.5f;  // the addition rounds to 2^-24 in ulps of 0.5
+    const float scaled =
+        std::bit_cast<float>(magnitude) + 0.5f;  // the addition rounds to 2^-24 in ulps of 0.5
     return uint16_t(sign | (std::bit_cast<uint32_t>(scaled) - std::bit_cast<uint32_t>(0.5f)));
   }
   const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);

@@ -24,10 +24,12 @@ class MappedFile {
   std::shared_ptr<const Mapping> mapping_;
 };
 
-// The whole content of a small file. Refuses more than `limit` bytes, so that a hostile config cannot fill memory.
+// The whole content of a small file. Refuses more than `limit` bytes, so that a hostile config cannot fill
+// memory.
 std::string read_text_file(const std::filesystem::path&, size_t limit = size_t{256} << 20);
 
-// Writes to a temporary name beside `path` and renames it when complete: readers see the old file or the new one.
+// Writes to a temporary name beside `path` and renames it when complete: readers see the old file or the new
+// one.
 void write_file_atomically(const std::filesystem::path& path, std::span<const std::byte> content);
 
 }  // namespace cairn

@@ -18,11 +18,11 @@ inline std::filesystem::path data_folder() {
 }  // namespace cairn::testing
 
 // Skips the test, loudly, when a file of the shared test material is missing.
-#define CAIRN_NEED_DATA(relative)                                                                        \
-  do {                                                                                                   \
-    if (!std::filesystem::exists(cairn::testing::data_folder() / (relative))) {                          \
-      std::fprintf(stderr, "\n*** SKIPPED, TEST DATA MISSING: %s (set CAIRN_DATA) ***\n\n",               \
-                   (cairn::testing::data_folder() / (relative)).c_str());                                 \
-      GTEST_SKIP() << "missing test data " << (relative);                                                 \
-    }                                                                                                    \
+#define CAIRN_NEED_DATA(relative)                                                           \
+  do {                                                                                      \
+    if (!std::filesystem::exists(cairn::testing::data_folder() / (relative))) {             \
+      std::fprintf(stderr, "\n*** SKIPPED, TEST DATA MISSING: %s (set CAIRN_DATA) ***\n\n", \
+                   (cairn::testing::data_folder() / (relative)).c_str());                   \
+      GTEST_SKIP() << "missing test data " << (relative);                                   \
+    }                                                                                       \
   } while (false)

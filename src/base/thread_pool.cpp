@@ -44,7 +44,8 @@ Range split_range(int64_t count, int index, int parts, int64_t granule) {
 int ThreadPool::available_cores() { return int(allowed_cores().size()); }
 
 ThreadPool::ThreadPool(int threads) {
-  if (threads < 0) fail(ErrorKind::invalid_argument, "the number of threads is {}; it must be 0 (all) or more", threads);
+  if (threads < 0)
+    fail(ErrorKind::invalid_argument, "the number of threads is {}; it must be 0 (all) or more", threads);
   const auto cores = allowed_cores();
   threads_ = threads == 0 ? int(cores.size()) : threads;
   for (int thread = 1; thread < threads_; ++thread) {
@@ -89,7 +90,8 @@ void ThreadPool::run_erased(Function function, void* context) {
     }
   }
   call(0);
-  // The others end at nearly the same time; on an oversubscribed machine they may need this core to end at all.
+  // The others end at nearly the same time; on an oversubscribed machine they may need this core to end at
+  // all.
   for (int spins = 0; pending_.load(std::memory_order_acquire) > 0; ++spins) {
     if (spins < kSpins) {
       pause();

@@ -1,13 +1,13 @@
 // A persistent team of threads, each pinned to its own core, that runs one function at a time in lockstep.
-// Between runs the workers spin for a short while (a decode step is hundreds of runs a few microseconds apart)
-// and then sleep. The caller is thread 0.
+// Between runs the workers spin for a short while (a decode step is hundreds of runs a few microseconds
+// apart) and then sleep. The caller is thread 0.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <exception>
 #include <mutex>
-#include <condition_variable>
 #include <thread>
 #include <type_traits>
 #include <vector>
