@@ -149,12 +149,9 @@ int64_t Tensor::elements() const {
 
 const char* to_string(Format format) {
   switch (format) {
-    case Format::safetensors:
-      return "safetensors";
-    case Format::gguf:
-      return "GGUF";
-    case Format::llama2c:
-      return "llama2.c";
+    case Format::safetensors: return "safetensors";
+    case Format::gguf: return "GGUF";
+    case Format::llama2c: return "llama2.c";
   }
   return "unknown";
 }

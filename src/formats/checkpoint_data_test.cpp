@@ -24,16 +24,17 @@ TEST(CheckpointData, OpensVocabularyFilesOfLlamaCpp) {
     EXPECT_EQ(gguf.string("general.architecture"), architecture) << file;
     EXPECT_EQ(gguf.strings("tokenizer.ggml.tokens")->count, tokens) << file;
     EXPECT_EQ(gguf.integers("tokenizer.ggml.token_type")->count, tokens) << file;
-    EXPECT_EQ(open_checkpoint(testing::data_folder() / folder / file).config->count("tokenizer.ggml.tokens"), 0u);
+    EXPECT_EQ(open_checkpoint(testing::data_folder() / folder / file).config->count("tokenizer.ggml.tokens"),
+              0u);
   }
 }
 
 TEST(CheckpointData, OpensSafetensorsOfThePythonLibrary) {
   const std::filesystem::path folder = "weights/model2vec";
-  for (const auto& [name, codec] : std::vector<std::pair<const char*, codecs::CodecId>>{
-           {"test-model-float16", codecs::CodecId::f16},
-           {"test-model-float32", codecs::CodecId::f32},
-           {"test-model-int8", codecs::CodecId::i8}}) {
+  for (const auto& [name, codec] :
+       std::vector<std::pair<const char*, codecs::CodecId>>{{"test-model-float16", codecs::CodecId::f16},
+                                                            {"test-model-float32", codecs::CodecId::f32},
+                                                            {"test-model-int8", codecs::CodecId::i8}}) {
     CAIRN_NEED_DATA(folder / name / "model.safetensors");
     const Safetensors file = read_safetensors(testing::data_folder() / folder / name / "model.safetensors");
     ASSERT_EQ(file.tensors.size(), 1u) << name;

@@ -29,22 +29,17 @@ uint64_t size_of(GgufType type) {
   switch (type) {
     case GgufType::u8:
     case GgufType::i8:
-    case GgufType::boolean:
-      return 1;
+    case GgufType::boolean: return 1;
     case GgufType::u16:
-    case GgufType::i16:
-      return 2;
+    case GgufType::i16: return 2;
     case GgufType::u32:
     case GgufType::i32:
-    case GgufType::f32:
-      return 4;
+    case GgufType::f32: return 4;
     case GgufType::u64:
     case GgufType::i64:
-    case GgufType::f64:
-      return 8;
+    case GgufType::f64: return 8;
     case GgufType::string:
-    case GgufType::array:
-      return 0;
+    case GgufType::array: return 0;
   }
   return 0;
 }
@@ -58,31 +53,19 @@ T load(const std::byte* bytes) {
 
 GgufValue load_value(GgufType type, const std::byte* bytes) {
   switch (type) {
-    case GgufType::u8:
-      return int64_t{load<uint8_t>(bytes)};
-    case GgufType::i8:
-      return int64_t{load<int8_t>(bytes)};
-    case GgufType::u16:
-      return int64_t{load<uint16_t>(bytes)};
-    case GgufType::i16:
-      return int64_t{load<int16_t>(bytes)};
-    case GgufType::u32:
-      return int64_t{load<uint32_t>(bytes)};
-    case GgufType::i32:
-      return int64_t{load<int32_t>(bytes)};
-    case GgufType::f32:
-      return double{load<float>(bytes)};
-    case GgufType::boolean:
-      return load<uint8_t>(bytes) != 0;
-    case GgufType::u64:
-      return load<uint64_t>(bytes);
-    case GgufType::i64:
-      return load<int64_t>(bytes);
-    case GgufType::f64:
-      return load<double>(bytes);
+    case GgufType::u8: return int64_t{load<uint8_t>(bytes)};
+    case GgufType::i8: return int64_t{load<int8_t>(bytes)};
+    case GgufType::u16: return int64_t{load<uint16_t>(bytes)};
+    case GgufType::i16: return int64_t{load<int16_t>(bytes)};
+    case GgufType::u32: return int64_t{load<uint32_t>(bytes)};
+    case GgufType::i32: return int64_t{load<int32_t>(bytes)};
+    case GgufType::f32: return double{load<float>(bytes)};
+    case GgufType::boolean: return load<uint8_t>(bytes) != 0;
+    case GgufType::u64: return load<uint64_t>(bytes);
+    case GgufType::i64: return load<int64_t>(bytes);
+    case GgufType::f64: return load<double>(bytes);
     case GgufType::string:
-    case GgufType::array:
-      break;
+    case GgufType::array: break;
   }
   return int64_t{0};
 }
@@ -339,13 +322,9 @@ const char* to_string(GgufType type) {
   return kNames[size_t(type)];
 }
 
-bool GgufArray::is_string() const {
-  return GgufType(type) == GgufType::string;
-}
+bool GgufArray::is_string() const { return GgufType(type) == GgufType::string; }
 
-bool GgufArray::is_number() const {
-  return !is_string() && GgufType(type) != GgufType::array;
-}
+bool GgufArray::is_number() const { return !is_string() && GgufType(type) != GgufType::array; }
 
 bool GgufArray::is_integer() const {
   return is_number() && GgufType(type) != GgufType::f32 && GgufType(type) != GgufType::f64 &&

@@ -21,9 +21,7 @@ using testing::small_gguf;
 
 constexpr uint64_t kExtremes[] = {0, 1, 1ull << 31, (1ull << 32) - 1, 1ull << 63, ~0ull};
 
-Gguf parse(const std::string& bytes) {
-  return parse_gguf(std::as_bytes(std::span(bytes)), "model.gguf");
-}
+Gguf parse(const std::string& bytes) { return parse_gguf(std::as_bytes(std::span(bytes)), "model.gguf"); }
 
 // The file must be refused with a sentence that has all of `parts` in it.
 AssertionResult refused(const std::string& bytes, std::initializer_list<std::string_view> parts) {

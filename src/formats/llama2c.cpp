@@ -260,8 +260,6 @@ Checkpoint parse_llama2c(MappedFile file) {
   return checkpoint;
 }
 
-Checkpoint open_llama2c(const std::filesystem::path& path) {
-  return parse_llama2c(MappedFile(path));
-}
+Checkpoint open_llama2c(const std::filesystem::path& path) { return parse_llama2c(MappedFile(path)); }
 
 }  // namespace cairn::formats

@@ -12,9 +12,7 @@ namespace {
 
 const std::filesystem::path kFolder = "weights/stories260k";
 
-Checkpoint open(const char* file) {
-  return open_checkpoint(testing::data_folder() / kFolder / file);
-}
+Checkpoint open(const char* file) { return open_checkpoint(testing::data_folder() / kFolder / file); }
 
 std::vector<float> values(const Tensor& tensor) {
   std::vector<float> result(tensor.bytes.size() / 4);

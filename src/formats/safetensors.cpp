@@ -105,15 +105,12 @@ class HeaderReader : public nlohmann::json_sax<json> {
 
   bool start_object(size_t) override {
     switch (place_) {
-      case Place::outside:
-        place_ = Place::top;
-        return true;
+      case Place::outside: place_ = Place::top; return true;
       case Place::top:
         place_ = field_ == "__metadata__" ? Place::metadata : Place::tensor;
         if (place_ == Place::tensor) entries.emplace_back().name = field_;
         return true;
-      default:
-        unexpected("an object");
+      default: unexpected("an object");
     }
   }
   bool end_object() override {
