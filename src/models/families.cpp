@@ -1,0 +1,12 @@
+#include "models/families.h"
+
+namespace cairn::models {
+
+std::span<const Family> families() {
+  static const Family kFamilies[] = {
+      kLlama,
+  };
+  return kFamilies;
+}
+
+}  // namespace cairn::models

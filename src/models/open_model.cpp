@@ -1,0 +1,224 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "formats/json_fields.h"
+#include "models/gguf_translation.h"
+#include "models/model.h"
+
+namespace cairn::models {
+namespace {
+
+using formats::Checkpoint;
+using formats::Tensor;
+
+const Tensor* find_tensor(const Checkpoint& checkpoint, std::string_view name) {
+  if (checkpoint.format != formats::Format::gguf) return checkpoint.find(name);
+  const auto translated = gguf_tensor_name(name);
+  return translated ? checkpoint.find(*translated) : nullptr;
+}
+
+// Finds weights and checks them against what the program asks for.
+class Binder {
+ public:
+  Binder(const Checkpoint& checkpoint, const std::string& family)
+      : checkpoint_(checkpoint), family_(family) {}
+
+  BoundWeight bind(const program::WeightInfo& info) const {
+    if (info.shape.size() == 3) return bind_experts(info);
+    if (info.shape.size() == 1) return bind_vector(info);
+    // GGUF converters store every linear layer as [out, in]; only the original checkpoint is transposed.
+    if (info.transposed && checkpoint_.format != formats::Format::gguf) return bind_transposed(info);
+    return bind_matrix(info);
+  }
+
+ private:
+  const Tensor& require(const std::string& name) const {
+    if (const Tensor* tensor = find_tensor(checkpoint_, name)) return *tensor;
+    const auto stored =
+        checkpoint_.format == formats::Format::gguf ? gguf_tensor_name(name).value_or(name) : name;
+    fail(ErrorKind::invalid_file,
+         "{}: tensor {} is missing; a {} model needs it (is a file or a shard incomplete?)",
+         checkpoint_.path.string(), stored, family_);
+  }
+
+  static std::string text(const std::vector<int64_t>& shape) {
+    return fmt::format("[{}]", fmt::join(shape, ", "));
+  }
+
+  void require_shape(const Tensor& tensor, const std::vector<int64_t>& expected) const {
+    if (tensor.shape != expected)
+      fail(ErrorKind::invalid_file, "{}: tensor {} has shape {}; the config of this {} model asks for {}",
+           checkpoint_.path.string(), tensor.name, text(tensor.shape), family_, text(expected));
+  }
+
+  uint64_t bytes_per_row(const Tensor& tensor, int64_t cols) const {
+    const auto& codec = codecs::codec(tensor.codec);
+    if (!codec.decode)
+      fail(ErrorKind::unsupported, "{}: tensor {} is stored as {}, which cairn can list but not run",
+           checkpoint_.path.string(), tensor.name, codec.name);
+    const auto bytes = codecs::row_bytes(codec, uint64_t(cols));
+    if (!bytes)
+      fail(ErrorKind::invalid_file, "{}: tensor {} has rows of {} elements; {} needs a multiple of {}",
+           checkpoint_.path.string(), tensor.name, cols, codec.name, codec.block_elements);
+    return *bytes;
+  }
+
+  BoundWeight bind_vector(const program::WeightInfo& info) const {
+    const Tensor& tensor = require(info.name);
+    const int64_t n = info.shape[0];
+    require_shape(tensor, {info.stored_rows != 0 ? info.stored_rows : n});
+    if (codecs::codec(tensor.codec).block_elements != 1)
+      fail(ErrorKind::unsupported, "{}: the vector {} is stored in {} blocks", checkpoint_.path.string(),
+           tensor.name, codecs::codec(tensor.codec).name);
+    const uint64_t first = bytes_per_row(tensor, info.first_row);
+    return {tensor.codec,
+            1,
+            n,
+            false,
+            0,
+            0,
+            {{tensor.bytes.data() + first, bytes_per_row(tensor, n), tensor.file}}};
+  }
+
+  BoundWeight bind_matrix(const program::WeightInfo& info) const {
+    const Tensor& tensor = require(info.name);
+    const int64_t rows = info.shape[0], cols = info.shape[1];
+    require_shape(tensor, {info.stored_rows != 0 ? info.stored_rows : rows, cols});
+    const uint64_t row = bytes_per_row(tensor, cols);
+    return {tensor.codec,
+            rows,
+            cols,
+            false,
+            0,
+            0,
+            {{tensor.bytes.data() + uint64_t(info.first_row) * row, row * uint64_t(rows), tensor.file}}};
+  }
+
+  BoundWeight bind_transposed(const program::WeightInfo& info) const {
+    const Tensor& tensor = require(info.name);
+    const int64_t rows = info.shape[0], cols = info.shape[1];
+    const int64_t stored = info.stored_rows != 0 ? info.stored_rows : rows;
+    require_shape(tensor, {cols, stored});
+    if (codecs::codec(tensor.codec).block_elements != 1)
+      fail(ErrorKind::unsupported, "{}: tensor {} is stored transposed in {} blocks",
+           checkpoint_.path.string(), tensor.name, codecs::codec(tensor.codec).name);
+    return {tensor.codec,
+            rows,
+            cols,
+            true,
+            info.first_row,
+            stored,
+            {{tensor.bytes.data(), tensor.bytes.size(), tensor.file}}};
+  }
+
+  // One weight per expert, either one stacked tensor or tensors whose names hold the expert's number.
+  BoundWeight bind_experts(const program::WeightInfo& info) const {
+    const int64_t experts = info.shape[0], rows = info.shape[1], cols = info.shape[2];
+    BoundWeight bound{codecs::CodecId::f32, rows, cols, false, 0, 0, {}};
+    const auto star = info.name.find('*');
+    const bool stacked = star == std::string::npos || find_tensor(checkpoint_, info.name) != nullptr;
+    for (int64_t e = 0; e < experts; ++e) {
+      std::string name = info.name;
+      if (!stacked) name.replace(star, 1, std::to_string(e));
+      const Tensor& tensor = require(name);
+      require_shape(tensor,
+                    stacked ? std::vector<int64_t>{experts, rows, cols} : std::vector<int64_t>{rows, cols});
+      if (e > 0 && tensor.codec != bound.codec)
+        fail(ErrorKind::unsupported,
+             "{}: tensor {} is stored as {}, expert 0 as {}; the experts of a layer must share one codec",
+             checkpoint_.path.string(), tensor.name, codecs::codec(tensor.codec).name,
+             codecs::codec(bound.codec).name);
+      bound.codec = tensor.codec;
+      const uint64_t bytes = bytes_per_row(tensor, cols) * uint64_t(rows);
+      bound.pieces.push_back({tensor.bytes.data() + (stacked ? uint64_t(e) * bytes : 0), bytes, tensor.file});
+    }
+    return bound;
+  }
+
+  const Checkpoint& checkpoint_;
+  const std::string& family_;
+};
+
+const Family& find_family(const std::string& architecture, const std::string& file) {
+  std::string known;
+  for (const auto& family : families())
+    for (const auto name : family.architectures) {
+      if (name == architecture) return family;
+      known += fmt::format("{}{}", known.empty() ? "" : ", ", name);
+    }
+  fail(ErrorKind::unsupported, "{}: the architecture '{}' is not supported; cairn runs {}", file,
+       architecture, known);
+}
+
+std::vector<float> read_divisors(const Checkpoint& checkpoint) {
+  const Tensor* tensor = checkpoint.find("rope_freqs.weight");
+  if (!tensor) return {};
+  if (tensor->shape.size() != 1 || tensor->codec != codecs::CodecId::f32)
+    fail(ErrorKind::invalid_file, "{}: tensor rope_freqs.weight must be one row of f32",
+         checkpoint.path.string());
+  std::vector<float> divisors(size_t(tensor->shape[0]));
+  std::memcpy(divisors.data(), tensor->bytes.data(), divisors.size() * sizeof(float));
+  return divisors;
+}
+
+}  // namespace
+
+bool Source::has(std::string_view tensor) const {
+  return find_tensor(checkpoint, tensor) != nullptr;
+}
+
+Model open_model(const std::filesystem::path& path) {
+  return open_model(formats::open_checkpoint(path));
+}
+
+Model open_model(Checkpoint checkpoint) {
+  Model model;
+  model.checkpoint = std::move(checkpoint);
+  const Checkpoint& files = model.checkpoint;
+  const bool gguf = files.format == formats::Format::gguf;
+  model.config = gguf ? config_of_gguf(files) : *files.config;
+  model.file = files.format == formats::Format::safetensors && std::filesystem::is_directory(files.path)
+                   ? (files.path / "config.json").string()
+                   : files.path.string();
+  const auto architectures = formats::optional_strings(model.config, "architectures", model.file);
+  if (!architectures || architectures->empty())
+    fail(ErrorKind::invalid_file,
+         "{}: the field architectures is missing or empty; it must name the model class", model.file);
+  model.architecture = architectures->front();
+  const Family& family = find_family(model.architecture, model.file);
+  model.family = family.name;
+
+  Source source{model.config, model.file, files, gguf, program::RopePairing::half, {}, 0};
+  if (formats::optional_string(model.config, "cairn_rope_pairing", model.file) == "adjacent" ||
+      (gguf && files.config->value("general.architecture", "") == "llama"))
+    source.pairing = program::RopePairing::adjacent;
+  if (gguf) {
+    source.rope_divisors = read_divisors(files);
+    source.norm_offset_stored = 1;
+  }
+  model.program = family.build(source);
+
+  const Binder binder(files, model.family);
+  model.weights.reserve(model.program.weights.size());
+  for (auto& info : model.program.weights) {
+    model.weights.push_back(binder.bind(info));
+    for (const auto& piece : model.weights.back().pieces) info.bytes += piece.bytes;
+    uint64_t elements = 1;
+    for (const int64_t extent : info.shape) elements *= uint64_t(extent);
+    model.parameters += elements;
+  }
+  model.vocabulary_size = model.program.width(model.program.logits);
+  model.hidden_size = model.program.width(model.program.hidden);
+  model.layers = int64_t(model.program.kv.size());
+  const auto length = [&](const char* field) {
+    return formats::optional_int(model.config, field, 1, int64_t{1} << 40, model.file);
+  };
+  model.context_length = length("max_position_embeddings").value_or(length("n_positions").value_or(2048));
+  return model;
+}
+
+}  // namespace cairn::models
