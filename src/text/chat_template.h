@@ -11,8 +11,8 @@
 namespace cairn::text {
 
 struct TemplateLimits {
-  int64_t steps = 10'000'000;           // evaluated nodes and loop turns
-  int depth = 200;                      // nested expressions, blocks, macro calls
+  int64_t steps = 10'000'000;  // evaluated nodes and loop turns
+  int depth = 200;             // nested expressions, blocks, macro calls
   size_t output_bytes = size_t{64} << 20;
   double seconds = 10;
 };
@@ -24,8 +24,8 @@ class ChatTemplate {
   ~ChatTemplate();
   ChatTemplate(ChatTemplate&&) noexcept;
 
-  // variables: messages, tools, documents, add_generation_prompt, bos_token, ... as one JSON object (keys keep
-  // their order). raise_exception in the template becomes Error(invalid_argument) with its message.
+  // variables: messages, tools, documents, add_generation_prompt, bos_token, ... as one JSON object (keys
+  // keep their order). raise_exception in the template becomes Error(invalid_argument) with its message.
   std::string render(const nlohmann::ordered_json& variables, const TemplateLimits& = {}) const;
 
  private:

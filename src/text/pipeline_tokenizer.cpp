@@ -1,0 +1,128 @@
+#include "text/pipeline_tokenizer.h"
+
+#include <algorithm>
+
+#include "text/byte_level.h"
+#include "text/utf8.h"
+
+namespace cairn::text {
+
+PipelineTokenizer::PipelineTokenizer(Pipeline pipeline) : pipeline_(std::move(pipeline)) {
+  size_ = pipeline_.model->vocabulary().size();
+  for (const AddedToken& token : pipeline_.added.all()) size_ = std::max(size_, token.id + 1);
+}
+
+void PipelineTokenizer::encode_text(std::string_view text, bool at_start, std::vector<TokenId>& out) const {
+  const Model& model = *pipeline_.model;
+  if (pipeline_.scanner) {
+    const char *p = text.data(), *end = p + text.size();
+    while (p < end) {
+      const char* next = pipeline_.scanner->word_end(p, end);
+      model.encode({p, size_t(next - p)}, out);
+      p = next;
+    }
+  } else if (pipeline_.pre_tokenizer) {
+    std::vector<Word> words;
+    words.push_back({std::string(text), at_start});
+    pipeline_.pre_tokenizer->apply(words);
+    for (const Word& word : words) {
+      if (word.text.empty()) continue;
+      if (!model.byte_level()) {
+        model.encode(word.text, out);
+      } else if (const auto bytes = from_visible(word.text)) {
+        model.encode(*bytes, out);
+      }
+    }
+  } else if (!text.empty()) {
+    model.encode(text, out);
+  }
+}
+
+std::vector<TokenId> PipelineTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  std::string replaced;
+  if (!is_valid_utf8(text)) {
+    replaced = replace_invalid_utf8(text);
+    text = replaced;
+  }
+  std::vector<TokenId> ids;
+  ids.reserve(text.size() / 4 + 8);
+  const auto found = [&](TokenId id) { ids.push_back(id); };
+  pipeline_.added.split(
+      text, false, options.parse_special,
+      [&](std::string_view raw, size_t raw_offset) {
+        std::string normal;
+        if (pipeline_.normalizer) normal = pipeline_.normalizer->apply(raw);
+        pipeline_.added.split(
+            pipeline_.normalizer ? std::string_view(normal) : raw, true, options.parse_special,
+            [&](std::string_view part, size_t offset) { encode_text(part, raw_offset + offset == 0, ids); },
+            found);
+      },
+      found);
+  return options.add_special ? pipeline_.post.apply(std::move(ids)) : ids;
+}
+
+std::optional<std::string> PipelineTokenizer::token_text(TokenId id) const {
+  if (const AddedToken* added = pipeline_.added.find(id)) return added->text;
+  const Vocabulary& vocabulary = pipeline_.model->vocabulary();
+  if (!vocabulary.has(id)) return std::nullopt;
+  const std::string_view text = vocabulary.text(id);
+  // A byte-level vocabulary keeps bytes; the few texts outside its alphabet are kept as they are.
+  return pipeline_.model->byte_level() && vocabulary.find(text) >= 0 ? to_visible(text) : std::string(text);
+}
+
+std::optional<TokenId> PipelineTokenizer::token_to_id(std::string_view text) const {
+  if (const AddedToken* added = pipeline_.added.find(text)) return added->id;
+  const Vocabulary& vocabulary = pipeline_.model->vocabulary();
+  TokenId id = -1;
+  if (!pipeline_.model->byte_level())
+    id = vocabulary.find(text);
+  else if (const auto bytes = from_visible(text))
+    id = vocabulary.find(*bytes);
+  return id < 0 ? std::nullopt : std::optional(id);
+}
+
+bool PipelineTokenizer::is_special(TokenId id) const {
+  const AddedToken* added = pipeline_.added.find(id);
+  return added && added->special;
+}
+
+std::string PipelineTokenizer::piece(TokenId id) const {
+  if (const AddedToken* added = pipeline_.added.find(id)) return added->text;
+  if (pipeline_.model->byte_level()) return std::string(pipeline_.model->vocabulary().text(id));
+  auto text = token_text(id);
+  return text ? pipeline_.decoder.piece(std::move(*text)) : std::string();
+}
+
+namespace {
+
+class PipelineStream final : public DecodeStream {
+ public:
+  PipelineStream(const PipelineTokenizer& tokenizer, const DecoderChain& chain, bool skip_special)
+      : tokenizer_(tokenizer), run_(chain), skip_special_(skip_special) {}
+  std::string add(TokenId id) override {
+    if (skip_special_ && tokenizer_.is_special(id)) return {};
+    auto text = tokenizer_.token_text(id);
+    return text ? run_.add(id, std::move(*text)) : std::string();
+  }
+  std::string finish() override { return run_.finish(); }
+
+ private:
+  const PipelineTokenizer& tokenizer_;
+  DecoderChain::Run run_;
+  bool skip_special_;
+};
+
+}  // namespace
+
+std::unique_ptr<DecodeStream> PipelineTokenizer::decode_stream(bool skip_special) const {
+  return std::make_unique<PipelineStream>(*this, pipeline_.decoder, skip_special);
+}
+
+std::string Tokenizer::decode(std::span<const TokenId> ids, bool skip_special) const {
+  const auto stream = decode_stream(skip_special);
+  std::string text;
+  for (TokenId id : ids) text += stream->add(id);
+  return text + stream->finish();
+}
+
+}  // namespace cairn::text
