@@ -8,6 +8,7 @@ namespace cairn::app {
 namespace {
 
 std::atomic<bool> requested_flag{false};
+int scopes = 0;  // that live; they belong to the main thread
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler writes it");
 
 void on_interrupt(int signal) {
@@ -32,10 +33,12 @@ std::atomic<bool>& Interruptible::flag() { return requested_flag; }
 
 Interruptible::Interruptible() {
   requested_flag = false;
-  set_handler(on_interrupt);
+  if (scopes++ == 0) set_handler(on_interrupt);
 }
 
-Interruptible::~Interruptible() { set_handler(SIG_DFL); }
+Interruptible::~Interruptible() {
+  if (--scopes == 0) set_handler(SIG_DFL);
+}
 
 void Interruptible::check() const {
   if (requested()) fail(ErrorKind::cancelled, "stopped by Ctrl-C");

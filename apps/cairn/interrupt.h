@@ -11,8 +11,8 @@ void ignore_broken_pipes();  // SIGPIPE off: a closed pipe or socket is an error
 
 class Interruptible {
  public:
-  Interruptible();   // clears the flag; scopes do not nest
-  ~Interruptible();  // Ctrl-C ends the program again
+  Interruptible();   // clears the flag
+  ~Interruptible();  // Ctrl-C ends the program again, unless another scope encloses this one
   Interruptible(const Interruptible&) = delete;
   Interruptible& operator=(const Interruptible&) = delete;
 
