@@ -12,6 +12,7 @@
 
 #include "exit_code.h"
 #include "output.h"
+#include "terminal.h"
 
 namespace cairn::app {
 namespace {
@@ -23,22 +24,6 @@ std::vector<Command>& registry() {
 
 constexpr std::string_view kReportHint =
     "this is a bug in cairn; please report it with the command that shows it";
-
-// Names out of hostile files end up in messages: no control character of theirs reaches the terminal.
-std::string visible(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '\n' || c == '\t' || c == '\r') {
-      out += ' ';
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      out += fmt::format("\\x{:02x}", c);
-    } else {
-      out += c;
-    }
-  }
-  while (!out.empty() && out.back() == ' ') out.pop_back();
-  return out;
-}
 
 void print_error(std::string_view message, std::string_view hint) {
   std::fflush(stdout);

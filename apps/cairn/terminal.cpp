@@ -73,6 +73,47 @@ int display_width(std::string_view text) {
   return columns;
 }
 
+std::string visible(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    if (c == '\n' || c == '\t' || c == '\r') {
+      out += ' ';
+    } else if (c < 0x20 || c == 0x7f) {
+      out += fmt::format("\\x{:02x}", c);
+    } else if (c == 0xc2 && i + 1 < text.size() && (static_cast<unsigned char>(text[i + 1]) & 0xe0) == 0x80) {
+      out += fmt::format("\\x{:02x}",
+                         static_cast<unsigned char>(text[++i]));  // C1 controls in UTF-8: U+0080 to U+009F
+    } else {
+      out += text[i];
+    }
+  }
+  while (!out.empty() && out.back() == ' ') out.pop_back();
+  return out;
+}
+
+std::string quoted_text(std::string_view text) {
+  std::string out = "\"";
+  for (size_t i = 0; i < text.size();) {
+    utf8proc_int32_t code = 0;
+    const auto n = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data() + i),
+                                    utf8proc_ssize_t(text.size() - i), &code);
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (byte == '\n') {
+      out += "\\n";
+    } else if (byte == '"' || byte == '\\') {
+      out += {'\\', char(byte)};
+    } else if (n <= 0 || code < 0x20 || (code >= 0x7f && code < 0xa0)) {
+      for (utf8proc_ssize_t k = 0; k < std::max<utf8proc_ssize_t>(n, 1); ++k)
+        out += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i + size_t(k)]));
+    } else {
+      out += text.substr(i, size_t(n));
+    }
+    i += n > 0 ? size_t(n) : 1;
+  }
+  return out + '"';
+}
+
 std::string readable_bytes(uint64_t bytes) {
   if (bytes < 1024) return fmt::format("{} B", bytes);
   constexpr const char* kUnits[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

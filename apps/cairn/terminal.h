@@ -9,10 +9,15 @@
 
 namespace cairn::app {
 
-bool is_terminal(int fd);              // 0: stdin, 1: stdout, 2: stderr; a terminal called "dumb" is none
-int terminal_columns(int fd = 2);      // 80 when nobody knows
-int display_width(std::string_view);   // columns that UTF-8 text takes; invalid bytes count as one
-std::string readable_bytes(uint64_t);  // "512 B", "1.5 MiB"
+bool is_terminal(int fd);             // 0: stdin, 1: stdout, 2: stderr; a terminal called "dumb" is none
+int terminal_columns(int fd = 2);     // 80 when nobody knows
+int display_width(std::string_view);  // columns that UTF-8 text takes; invalid bytes count as one
+// For names out of hostile files: line breaks and tabs become spaces, other control characters "\\x1b", so
+// that none of them reaches the terminal as a command. Trailing spaces are cut.
+std::string visible(std::string_view);
+// In double quotes, with every byte readable: "\\n", "\\"", and "\\xe6" where bytes are not UTF-8.
+std::string quoted_text(std::string_view);
+std::string readable_bytes(uint64_t);           // "512 B", "1.5 MiB"
 std::string readable_duration(double seconds);  // "42 s", "3:07", "2:00:05"
 
 enum class ProgressUnit { bytes, tokens, items };

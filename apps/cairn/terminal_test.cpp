@@ -32,6 +32,21 @@ TEST(Terminal, DisplayWidthCountsColumnsNotBytes) {
   EXPECT_EQ(display_width("\xe6\xbc"), 2);  // half a character: two invalid bytes
 }
 
+TEST(Terminal, VisibleKeepsTextAndDisarmsControls) {
+  EXPECT_EQ(visible("größe 漢字\n"), "größe 漢字");
+  EXPECT_EQ(visible("a\x1b[2J\x07z\tq"), "a\\x1b[2J\\x07z q");
+  EXPECT_EQ(visible("\xc2\x9b"
+                    "31m \xc2\xa9"),
+            "\\x9b31m ©");
+}
+
+TEST(Terminal, QuotedTextShowsEveryByte) {
+  EXPECT_EQ(quoted_text(" 漢"), "\" 漢\"");
+  EXPECT_EQ(quoted_text("a\n\"\\\x1b"), R"("a\n\"\\\x1b")");
+  EXPECT_EQ(quoted_text("\xe6\xbc"), R"("\xe6\xbc")");
+  EXPECT_EQ(quoted_text(std::string_view("\0", 1)), R"("\x00")");
+}
+
 TEST(Terminal, ProgressLineShowsShareRateAndTimeLeft) {
   const auto line = progress_line("load", 512, 1024, ProgressUnit::bytes, 128, 90);
   EXPECT_EQ(line, "load [####################....................]  50% 512 B/1.0 KiB 128 B/s 4 s left");

@@ -1,0 +1,164 @@
+// cairn inspect: header facts, tensors, codecs and sizes of a model's files. Reads headers only.
+#include "inspect.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
+#include <memory>
+
+#include "codecs/codec.h"
+#include "command.h"
+#include "formats/json_file.h"
+#include "model_path.h"
+#include "output.h"
+#include "terminal.h"
+
+namespace cairn::app {
+namespace {
+
+struct CodecShare {
+  int64_t tensors = 0, elements = 0;
+  uint64_t bytes = 0;
+};
+
+struct Totals {
+  CodecShare all;
+  std::map<codecs::CodecId, CodecShare> by_codec;
+};
+
+Totals add_up(const formats::Checkpoint& checkpoint) {
+  Totals totals;
+  for (const auto& tensor : checkpoint.tensors)
+    for (auto* share : {&totals.all, &totals.by_codec[tensor.codec]}) {
+      ++share->tensors;
+      share->elements += tensor.elements();
+      share->bytes += tensor.bytes.size();
+    }
+  return totals;
+}
+
+// The codec that holds the most bytes comes first.
+std::vector<std::pair<codecs::CodecId, CodecShare>> by_size(const Totals& totals) {
+  std::vector<std::pair<codecs::CodecId, CodecShare>> shares(totals.by_codec.begin(), totals.by_codec.end());
+  std::stable_sort(shares.begin(), shares.end(),
+                   [](const auto& a, const auto& b) { return a.second.bytes > b.second.bytes; });
+  return shares;
+}
+
+std::string shape_text(const formats::Tensor& tensor) {
+  return fmt::format("[{}]", fmt::join(tensor.shape, ", "));
+}
+
+// A value of the config on one line of at most `columns`.
+std::string brief(const nlohmann::json& value, size_t columns) {
+  std::string text = visible(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  if (text.size() <= columns) return text;
+  const std::string rest =
+      value.is_string() || value.is_structured()
+          ? fmt::format("... ({} {})", value.is_string() ? text.size() - 2 : value.size(),
+                        value.is_string() ? "bytes" : "entries")
+          : "...";
+  size_t keep = columns > rest.size() ? columns - rest.size() : 0;
+  while (keep > 0 && (static_cast<unsigned char>(text[keep]) & 0xc0) == 0x80) --keep;  // at a character
+  return text.substr(0, keep) + rest;
+}
+
+struct Options {
+  std::string model;
+  bool json = false, tensors = false;
+};
+
+int run(const Options& options) {
+  const auto checkpoint = formats::open_checkpoint(resolve_model(options.model));
+  write_out(options.json
+                ? inspection_json(checkpoint).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+                      "\n"
+                : inspection_text(checkpoint, options.tensors));
+  return 0;
+}
+
+std::function<int()> setup(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  app.add_option("model", options->model, kModelHelp);
+  app.add_flag("--json", options->json, "print everything, every tensor included, as JSON");
+  app.add_flag("--tensors", options->tensors, "list every tensor");
+  return [options] { return run(*options); };
+}
+
+const RegisterCommand registered({"inspect", "show what a model's files hold", setup});
+
+}  // namespace
+
+nlohmann::ordered_json inspection_json(const formats::Checkpoint& checkpoint) {
+  using formats::valid_utf8;
+  const Totals totals = add_up(checkpoint);
+  nlohmann::ordered_json json{{"path", valid_utf8(checkpoint.path.string())},
+                              {"format", to_string(checkpoint.format)},
+                              {"parameters", totals.all.elements},
+                              {"tensor_bytes", totals.all.bytes}};
+  json["files"] = nlohmann::ordered_json::array();
+  for (const auto& file : checkpoint.files)
+    json["files"].push_back({{"path", valid_utf8(file.path().string())}, {"bytes", file.bytes().size()}});
+  json["codecs"] = nlohmann::ordered_json::array();
+  for (const auto& [id, share] : by_size(totals))
+    json["codecs"].push_back({{"name", codecs::codec(id).name},
+                              {"bits_per_weight", codecs::codec(id).bits_per_weight()},
+                              {"tensors", share.tensors},
+                              {"parameters", share.elements},
+                              {"bytes", share.bytes}});
+  json["config"] = *checkpoint.config;
+  json["tensors"] = nlohmann::ordered_json::array();
+  for (const auto& tensor : checkpoint.tensors)
+    json["tensors"].push_back({{"name", valid_utf8(tensor.name)},
+                               {"shape", tensor.shape},
+                               {"codec", codecs::codec(tensor.codec).name},
+                               {"bytes", tensor.bytes.size()},
+                               {"file", tensor.file}});
+  json["unreadable"] = nlohmann::ordered_json::object();
+  for (const auto& [name, type] : checkpoint.unreadable)
+    json["unreadable"][valid_utf8(name)] = valid_utf8(type);
+  return json;
+}
+
+std::string inspection_text(const formats::Checkpoint& checkpoint, bool all_tensors) {
+  const Totals totals = add_up(checkpoint);
+  const size_t columns = is_terminal(1) ? size_t(std::max(40, terminal_columns(1))) : 110;
+  uint64_t file_bytes = 0;
+  for (const auto& file : checkpoint.files) file_bytes += file.bytes().size();
+  std::string text = fmt::format("{}\n{}, {} {}, {}\n", visible(checkpoint.path.string()),
+                                 to_string(checkpoint.format), checkpoint.files.size(),
+                                 checkpoint.files.size() == 1 ? "file" : "files", readable_bytes(file_bytes));
+  text += fmt::format("{} {}, {:.1f} M parameters\n", totals.all.tensors,
+                      totals.all.tensors == 1 ? "tensor" : "tensors", double(totals.all.elements) / 1e6);
+
+  if (!totals.by_codec.empty()) text += "\ncodec     bits/weight   tensors   M parameters        size\n";
+  for (const auto& [id, share] : by_size(totals))
+    text += fmt::format("{:<9} {:>11.4g} {:>9} {:>14.1f} {:>11}\n", codecs::codec(id).name,
+                        codecs::codec(id).bits_per_weight(), share.tensors, double(share.elements) / 1e6,
+                        readable_bytes(share.bytes));
+  for (const auto& [name, type] : checkpoint.unreadable)
+    text += fmt::format("not readable: {} ({})\n", visible(name), visible(type));
+
+  text += "\nconfig\n";
+  size_t width = 0;
+  for (const auto& [key, value] : checkpoint.config->items())
+    width = std::max(width, std::min<size_t>(key.size(), 44));
+  for (const auto& [key, value] : checkpoint.config->items())
+    text += fmt::format("  {:{}}  {}\n", visible(key), width,
+                        brief(value, std::max<size_t>(columns - width - 4, 20)));
+
+  if (!all_tensors) return text + "\n--tensors lists the tensors, --json prints everything\n";
+  text += "\ntensors\n";
+  width = 0;
+  for (const auto& tensor : checkpoint.tensors)
+    width = std::max(width, std::min<size_t>(tensor.name.size(), 60));
+  for (const auto& tensor : checkpoint.tensors)
+    text += fmt::format("  {:{}}  {:<7} {:>10}  {}\n", visible(tensor.name), width,
+                        codecs::codec(tensor.codec).name, readable_bytes(tensor.bytes.size()),
+                        shape_text(tensor));
+  return text;
+}
+
+}  // namespace cairn::app
