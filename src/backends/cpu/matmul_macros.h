@@ -1,0 +1,47 @@
+// Loops of the kernels unroll completely, so that arrays of vectors live in registers and shifts are
+// immediates.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "backends/cpu/matmul.h"
+
+#define CAIRN_INLINE __attribute__((always_inline))
+
+namespace cairn::cpu {
+namespace {
+
+// f(integral_constant<0>) .. f(integral_constant<n - 1>)
+template <int n, typename F>
+CAIRN_INLINE inline void unroll(F&& f) {
+  [&]<int... i>(std::integer_sequence<int, i...>) CAIRN_INLINE { (f(std::integral_constant<int, i>()), ...); }
+  (std::make_integer_sequence<int, n>());
+}
+
+// Calls f(P, panel, begin, count) for all groups of P (at the end single) panels and all pieces of k. While
+// the left side fits in the second-level cache, panel after panel, so that weights are read as they lie; else
+// piece after piece, so that a piece of the left side stays there.
+template <int P, typename F>
+void for_pieces(const MatMulArgs& a, int64_t blocks, int64_t piece, F&& f) {
+  constexpr int64_t kCached = 512 << 10;
+  const auto panels_piece = [&](int64_t first, int64_t last) {
+    const auto pieces = [&](auto count_constant, int64_t panel) {
+      for (int64_t b = first; b < last; b += piece)
+        f(count_constant, panel, b, last - b < piece ? last - b : piece);
+    };
+    int64_t panel = a.panels.begin;
+    if constexpr (P > 1)
+      for (; panel + P <= a.panels.end; panel += P) pieces(std::integral_constant<int, P>(), panel);
+    for (; panel < a.panels.end; panel++) pieces(std::integral_constant<int, 1>(), panel);
+  };
+  if (a.m * a.cols <= kCached) {
+    panels_piece(0, blocks);
+  } else {
+    for (int64_t b = 0; b < blocks; b += piece) panels_piece(b, blocks - b < piece ? blocks : b + piece);
+  }
+}
+
+}  // namespace
+}  // namespace cairn::cpu
