@@ -14,6 +14,22 @@ using formats::require_int;
 using program::Builder;
 using program::Value;
 
+nlohmann::json with_defaults(const nlohmann::json& config, const nlohmann::json& defaults) {
+  nlohmann::json result = defaults;
+  result.update(config);
+  return result;
+}
+
+Source with_config(const Source& source, const nlohmann::json& config) {
+  return {config,         source.file,          source.checkpoint,        source.gguf,
+          source.pairing, source.rope_divisors, source.norm_offset_stored};
+}
+
+void refuse_option(const Source& source, std::string_view field) {
+  if (optional_bool(source.config, field, source.file).value_or(false))
+    fail(ErrorKind::unsupported, "{}: {} is true, an option cairn does not have", source.file, field);
+}
+
 DecoderSizes read_sizes(const Source& source) {
   const auto& c = source.config;
   const auto& file = source.file;
@@ -86,6 +102,22 @@ Value gated_mlp(Builder& b, Value x, const std::string& prefix, int64_t intermed
   const auto gate_up = b.matmul(x, inputs);
   const Value gated = b.gated(gate_up[0], gate_up[1], activation);
   return b.matmul(gated, linear(prefix + "down_proj", hidden, bias));
+}
+
+program::Program pre_norm_decoder(Builder b, const DecoderSizes& s, const LayerPart& attention,
+                                  const LayerPart& mlp) {
+  Value x = b.embed(b.ids(), "model.embed_tokens.weight", s.vocabulary, s.hidden);
+  for (int64_t layer = 0; layer < s.layers; ++layer) {
+    b.layer(int32_t(layer));
+    const auto prefix = "model.layers." + std::to_string(layer) + ".";
+    x = b.add(x, attention(b, b.rms_norm(x, prefix + "input_layernorm.weight", s.norm_eps), layer, prefix));
+    x = b.add(x,
+              mlp(b, b.rms_norm(x, prefix + "post_attention_layernorm.weight", s.norm_eps), layer, prefix));
+  }
+  x = b.gather_logit_rows(x);
+  x = b.rms_norm(x, "model.norm.weight", s.norm_eps);
+  finish_with_head(b, x, s);
+  return b.finish();
 }
 
 void finish_with_head(Builder& b, Value x, const DecoderSizes& s, float softcap) {

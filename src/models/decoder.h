@@ -2,6 +2,8 @@
 // blocks. A family picks what it needs; a quirk stays in the family's file.
 #pragma once
 
+#include <functional>
+
 #include "models/model.h"
 #include "models/rope_config.h"
 
@@ -13,8 +15,16 @@ struct DecoderSizes {
   bool tied = false;
 };
 
+// A config with the fields that its class in transformers would add: what published files leave out. A field
+// that is there stays, null included. The result must outlive the Source made from it.
+nlohmann::json with_defaults(const nlohmann::json& config, const nlohmann::json& defaults);
+Source with_config(const Source&, const nlohmann::json& config);
+
 // The config.json keys of Llama-like models; each missing or absurd field is an Error naming it.
 DecoderSizes read_sizes(const Source&);
+
+// Throws Error(unsupported) when the config sets `field` to true: an option that would change the result.
+void refuse_option(const Source&, std::string_view field);
 
 // hidden_act or hidden_activation; an unknown name is an Error.
 program::Activation read_activation(const Source&, std::string_view field, std::string_view fallback);
@@ -41,6 +51,13 @@ program::Value attention_block(program::Builder&, program::Value x, const std::s
 // down(act(gate(x)) * up(x)); prefix: "model.layers.3.mlp."
 program::Value gated_mlp(program::Builder&, program::Value x, const std::string& prefix, int64_t intermediate,
                          int64_t hidden, program::Activation, bool bias = false);
+
+// The frame of Llama and its descendants: x += attention(norm(x)); x += mlp(norm(x)) per layer, final norm,
+// scores. A part gets the normed rows, the layer and its prefix "model.layers.3.".
+using LayerPart = std::function<program::Value(program::Builder&, program::Value, int64_t layer,
+                                               const std::string& prefix)>;
+program::Program pre_norm_decoder(program::Builder, const DecoderSizes&, const LayerPart& attention,
+                                  const LayerPart& mlp);
 
 // Final norm has been applied to the gathered rows x: scores from lm_head or, when tied, the embedding.
 void finish_with_head(program::Builder&, program::Value x, const DecoderSizes&, float softcap = 0);

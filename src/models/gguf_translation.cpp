@@ -2,10 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "base/error.h"
+#include "formats/json_fields.h"
 
 namespace cairn::models {
 namespace {
@@ -40,26 +44,132 @@ constexpr std::pair<std::string_view, std::string_view> kKeys[] = {
     {"attention.clamp_kqv", "clip_qkv"},
     {"rope.freq_base", "rope_theta"},
     {"vocab_size", "vocab_size"},
-    {"expert_count", "num_local_experts"},
     {"expert_used_count", "num_experts_per_tok"},
     {"expert_feed_forward_length", "moe_intermediate_size"},
     {"expert_shared_feed_forward_length", "shared_expert_intermediate_size"},
 };
 
+// One architecture's metadata: "block_count" is "<architecture>.block_count".
+class Metadata {
+ public:
+  Metadata(const formats::Checkpoint& checkpoint, std::string architecture)
+      : checkpoint_(checkpoint), prefix_(std::move(architecture) + ".") {}
+
+  const json* find(std::string_view key) const {
+    const auto found = checkpoint_.config->find(prefix_ + std::string(key));
+    return found == checkpoint_.config->end() ? nullptr : &*found;
+  }
+  std::optional<double> number(const char* key) const {
+    return formats::optional_number(*checkpoint_.config, prefix_ + key, -1e30, 1e30, file());
+  }
+  std::optional<int64_t> integer(const char* key) const {
+    return formats::optional_int(*checkpoint_.config, prefix_ + key, 0, int64_t{1} << 40, file());
+  }
+  std::string file() const { return checkpoint_.path.string(); }
+  std::string key(std::string_view name) const { return prefix_ + std::string(name); }
+
+  // A vector of f32 as numbers; null when there is no such tensor.
+  json vector(const char* tensor_name) const {
+    const auto* tensor = checkpoint_.find(tensor_name);
+    if (!tensor) return nullptr;
+    if (tensor->shape.size() != 1 || tensor->codec != codecs::CodecId::f32)
+      fail(ErrorKind::invalid_file, "{}: tensor {} must be one row of f32", file(), tensor_name);
+    std::vector<float> values(size_t(tensor->shape[0]));
+    std::memcpy(values.data(), tensor->bytes.data(), values.size() * sizeof(float));
+    return values;
+  }
+
+ private:
+  const formats::Checkpoint& checkpoint_;
+  std::string prefix_;
+};
+
 // Rope scaling as metadata; a rope_freqs tensor (Llama 3) is handled where tensors are read.
-void translate_rope(const json& metadata, const std::string& arch, json& config) {
-  const auto get = [&](const char* key) -> const json* {
-    const auto found = metadata.find(arch + ".rope." + key);
-    return found == metadata.end() ? nullptr : &*found;
-  };
-  const json* type = get("scaling.type");
+void translate_rope(const Metadata& metadata, json& config) {
+  if (const auto original = metadata.integer("rope.scaling.original_context_length"))
+    config["original_max_position_embeddings"] = *original;
+  if (json long_factor = metadata.vector("rope_factors_long.weight"); !long_factor.is_null()) {
+    json scaling = {{"rope_type", "longrope"},
+                    {"long_factor", std::move(long_factor)},
+                    {"short_factor", metadata.vector("rope_factors_short.weight")}};
+    if (const auto factor = metadata.number("rope.scaling.attn_factor"))
+      scaling["attention_factor"] = *factor;
+    config["rope_scaling"] = std::move(scaling);
+    return;
+  }
+  const json* type = metadata.find("rope.scaling.type");
+  const json* linear = metadata.find("rope.scale_linear");  // before there were types
+  if (!type && linear) config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", *linear}};
   if (!type || *type == "none") return;
   json scaling = {{"rope_type", *type}};
-  if (const json* factor = get("scaling.factor")) scaling["factor"] = *factor;
-  if (const json* length = get("scaling.original_context_length"))
-    scaling["original_max_position_embeddings"] = *length;
-  if (const json* factor = get("scaling.attn_factor")) scaling["attention_factor"] = *factor;
-  config["rope_scaling"] = scaling;
+  constexpr std::pair<const char*, const char*> kNumbers[] = {
+      {"rope.scaling.factor", "factor"},
+      {"rope.scaling.yarn_attn_factor", "attention_factor"},
+      {"rope.scaling.yarn_beta_fast", "beta_fast"},
+      {"rope.scaling.yarn_beta_slow", "beta_slow"},
+  };
+  for (const auto& [gguf, hugging_face] : kNumbers)
+    if (const auto number = metadata.number(gguf)) scaling[hugging_face] = *number;
+  // llama.cpp multiplies this one with YaRN's own factor.
+  const auto multiplier = metadata.number("rope.scaling.attn_factor");
+  if (multiplier && *type == "yarn" && !scaling.contains("attention_factor"))
+    scaling["attention_factor"] =
+        *multiplier * (1 + 0.1 * std::log(std::max(1.0, scaling.value("factor", 1.0))));
+  config["rope_scaling"] = std::move(scaling);
+}
+
+// Keys that change what the model computes in ways no family here does. harmless: the value that changes
+// nothing.
+void refuse_unsupported(const Metadata& metadata) {
+  const std::pair<const char*, json> kHarmless[] = {
+      {"attention.causal", true},
+      {"attention.scale", 0.0},
+      {"rope.scaling.yarn_log_multiplier", 0.0},
+      {"expert_weights_scale", 1.0},
+      {"expert_gating_func", 1},
+      {"expert_group_count", 1},
+      {"logit_scale", 1.0},
+      {"attention.max_alibi_bias", 0.0},
+      {"rope.scaling.yarn_ext_factor", 1.0},
+  };
+  for (const auto& [key, harmless] : kHarmless)
+    if (const json* value = metadata.find(key); value && *value != harmless && *value != 0 && *value != -1.0)
+      fail(ErrorKind::unsupported, "{}: {} is {}, an option cairn does not have", metadata.file(),
+           metadata.key(key), value->dump());
+}
+
+// What llama.cpp knows from the architecture and the layer count instead of from a key.
+void translate_gemma(const Metadata& metadata, bool gemma3, json& config) {
+  const int64_t layers = config.value("num_hidden_layers", int64_t{0});
+  const bool largest = layers == (gemma3 ? 62 : 46);  // 27B scales by its width per head
+  const auto hidden = metadata.integer("embedding_length"), heads = metadata.integer("attention.head_count");
+  if (largest && hidden && heads && *heads > 0)
+    config["query_pre_attn_scalar"] = *hidden / *heads;
+  else if (config.contains("head_dim"))
+    config["query_pre_attn_scalar"] = config["head_dim"];
+  if (const json* theta = metadata.find("rope.freq_base_swa")) config["rope_local_base_freq"] = *theta;
+  const json* pattern = metadata.find("attention.sliding_window_pattern");
+  if (pattern && pattern->is_array()) {
+    for (const json& slides : *pattern)
+      config["layer_types"].push_back(slides == true || slides == 1 ? "sliding_attention" : "full_attention");
+  } else if (pattern) {
+    config["sliding_window_pattern"] = *pattern;
+  }
+  const auto window = metadata.integer("attention.sliding_window");
+  if (gemma3 && window.value_or(0) == 0) config["sliding_window_pattern"] = 1;  // no layer slides
+}
+
+void translate_experts(const Metadata& metadata, const std::string& architecture, json& config) {
+  const auto experts = metadata.integer("expert_count");
+  if (!experts || *experts == 0) return;
+  // Mixtral files say llama and have experts.
+  if (architecture == "llama") config["architectures"] = {"MixtralForCausalLM"};
+  config[architecture == "llama" ? "num_local_experts" : "num_experts"] = *experts;
+  config["norm_topk_prob"] = architecture == "qwen3moe";
+  if (const json* renormalize = metadata.find("expert_weights_norm")) config["norm_topk_prob"] = *renormalize;
+  const auto all = metadata.integer("feed_forward_length"), used = metadata.integer("expert_used_count");
+  if (!config.contains("moe_intermediate_size") && all && used && *used > 0)
+    config["moe_intermediate_size"] = *all / *used;
 }
 
 }  // namespace
@@ -85,20 +195,32 @@ json config_of_gguf(const formats::Checkpoint& checkpoint) {
     const auto value = metadata.find(arch + "." + std::string(gguf));
     if (value != metadata.end()) config[std::string(hugging_face)] = *value;
   }
-  // Mixtral files say llama and have experts.
-  const bool experts = config.contains("num_local_experts") && config["num_local_experts"] != 0;
-  if (arch == "llama" && experts) config["architectures"] = {"MixtralForCausalLM"};
-  if (arch != "llama" && experts) config["num_experts"] = config["num_local_experts"];
-  if (const auto rotary = metadata.find(arch + ".rope.dimension_count"); rotary != metadata.end())
-    config["rotary_dim"] = *rotary;
-  translate_rope(metadata, arch, config);
+  const Metadata of_arch(checkpoint, arch);
+  refuse_unsupported(of_arch);
+  translate_experts(of_arch, arch, config);
+  translate_rope(of_arch, config);
+  // Biases show by being there.
+  config["attention_bias"] = checkpoint.find("blk.0.attn_q.bias") != nullptr;
+  config["mlp_bias"] = checkpoint.find("blk.0.ffn_gate.bias") != nullptr;
+  if (arch == "gemma2" || arch == "gemma3") translate_gemma(of_arch, arch == "gemma3", config);
+  if (const json* rotary = of_arch.find("rope.dimension_count")) config["rotary_dim"] = *rotary;
+  const json *key = of_arch.find("attention.key_length"), *value = of_arch.find("attention.value_length");
+  if (key && value && *key != *value)
+    fail(ErrorKind::unsupported, "{}: {} is {} and {} {}; cairn needs keys and values of one length", file,
+         of_arch.key("attention.key_length"), key->dump(), of_arch.key("attention.value_length"),
+         value->dump());
   if (const auto* table = checkpoint.find("token_embd.weight"); table && table->shape.size() == 2)
     config["vocab_size"] = table->shape[0];
   config["tie_word_embeddings"] = checkpoint.find("output.weight") == nullptr;
   return config;
 }
 
-std::optional<std::string> gguf_tensor_name(std::string_view name) {
+std::optional<std::string> gguf_tensor_name(std::string_view name, std::string_view architecture) {
+  constexpr std::pair<std::string_view, std::string_view> kGemmaNorms[] = {
+      {"post_attention_layernorm", "post_attention_norm"},
+      {"pre_feedforward_layernorm", "ffn_norm"},
+      {"post_feedforward_layernorm", "post_ffw_norm"},
+  };
   constexpr std::pair<std::string_view, std::string_view> kTop[] = {
       {"model.embed_tokens", "token_embd"},
       {"model.norm", "output_norm"},
@@ -152,6 +274,9 @@ std::optional<std::string> gguf_tensor_name(std::string_view name) {
     const auto dot = rest.find('.');
     if (dot == std::string_view::npos) return std::nullopt;
     const auto number = rest.substr(0, dot), part = rest.substr(dot + 1);
+    if (architecture.starts_with("gemma"))
+      for (const auto& [hugging_face, gguf] : kGemmaNorms)
+        if (part == hugging_face) return fmt::format("blk.{}.{}{}", number, gguf, suffix);
     for (const auto& [hugging_face, gguf] : kLayer)
       if (part == hugging_face) return fmt::format("blk.{}.{}{}", number, gguf, suffix);
   }

@@ -1,5 +1,6 @@
 // Llama 1 to 3.x and Mistral: pre-norm decoder, rotary positions, grouped-query attention, SwiGLU.
 // Touvron et al. 2023; Grattafiori et al. 2024; Jiang et al. 2023 (sliding window).
+#include "base/error.h"
 #include "formats/json_fields.h"
 #include "models/decoder.h"
 #include "models/families.h"
@@ -7,39 +8,48 @@
 namespace cairn::models {
 namespace {
 
+using program::Builder;
 using program::Value;
 
 constexpr std::string_view kArchitectures[] = {"LlamaForCausalLM", "MistralForCausalLM"};
 
-program::Program build(const Source& source) {
+int64_t read_window(const Source& source) {
+  return formats::optional_int(source.config, "sliding_window", 0, int64_t{1} << 40, source.file).value_or(0);
+}
+
+// Llama's config class knows no window and ignores one in the file; GGUF calls both families llama.
+bool has_window(const Source& source) {
+  return source.gguf || source.config["architectures"][0] == "MistralForCausalLM";
+}
+
+program::Program build(const Source& file_source) {
+  const bool mistral = file_source.config["architectures"][0] == "MistralForCausalLM";
+  const auto config = with_defaults(
+      file_source.config, mistral ? nlohmann::json{{"sliding_window", 4096}, {"num_key_value_heads", 8}}
+                                  : nlohmann::json::object());
+  const Source source = with_config(file_source, config);
   const DecoderSizes sizes = read_sizes(source);
   const auto activation = read_activation(source, "hidden_act", "silu");
-  const bool mlp_bias = formats::optional_bool(source.config, "mlp_bias", source.file).value_or(false);
-  program::Builder b("llama (" + source.file + ")");
+  const bool mlp_bias = formats::optional_bool(config, "mlp_bias", source.file).value_or(false);
+  Builder b("llama (" + source.file + ")");
 
   AttentionBlock attention;
   attention.sizes = sizes;
   attention.qkv_bias = attention.output_bias =
-      formats::optional_bool(source.config, "attention_bias", source.file).value_or(false);
-  attention.window =
-      formats::optional_int(source.config, "sliding_window", 0, int64_t{1} << 40, source.file).value_or(0);
+      formats::optional_bool(config, "attention_bias", source.file).value_or(false);
+  // llama.cpp's converter calls other families llama too, some of them without this bias.
+  if (source.gguf) attention.output_bias = source.has("model.layers.0.self_attn.o_proj.bias");
+  attention.window = has_window(source) ? read_window(source) : 0;
   attention.pairing = source.pairing;
   attention.rope = b.rope_table(read_rope(source, sizes.head_dim));
-
-  Value x = b.embed(b.ids(), "model.embed_tokens.weight", sizes.vocabulary, sizes.hidden);
-  for (int64_t layer = 0; layer < sizes.layers; ++layer) {
-    b.layer(int32_t(layer));
-    const auto prefix = "model.layers." + std::to_string(layer) + ".";
-    const Value normed = b.rms_norm(x, prefix + "input_layernorm.weight", sizes.norm_eps);
-    x = b.add(x, attention_block(b, normed, prefix + "self_attn.", attention));
-    const Value mlp_in = b.rms_norm(x, prefix + "post_attention_layernorm.weight", sizes.norm_eps);
-    x = b.add(x,
-              gated_mlp(b, mlp_in, prefix + "mlp.", sizes.intermediate, sizes.hidden, activation, mlp_bias));
-  }
-  x = b.gather_logit_rows(x);
-  x = b.rms_norm(x, "model.norm.weight", sizes.norm_eps);
-  finish_with_head(b, x, sizes);
-  return b.finish();
+  return pre_norm_decoder(
+      std::move(b), sizes,
+      [&](Builder& builder, Value x, int64_t, const std::string& prefix) {
+        return attention_block(builder, x, prefix + "self_attn.", attention);
+      },
+      [&](Builder& builder, Value x, int64_t, const std::string& prefix) {
+        return gated_mlp(builder, x, prefix + "mlp.", sizes.intermediate, sizes.hidden, activation, mlp_bias);
+      });
 }
 
 }  // namespace

@@ -15,10 +15,15 @@ namespace {
 using formats::Checkpoint;
 using formats::Tensor;
 
+// The stored name of a Hugging Face name.
+std::optional<std::string> stored_name(const Checkpoint& checkpoint, std::string_view name) {
+  if (checkpoint.format != formats::Format::gguf) return std::string(name);
+  return gguf_tensor_name(name, checkpoint.config->value("general.architecture", ""));
+}
+
 const Tensor* find_tensor(const Checkpoint& checkpoint, std::string_view name) {
-  if (checkpoint.format != formats::Format::gguf) return checkpoint.find(name);
-  const auto translated = gguf_tensor_name(name);
-  return translated ? checkpoint.find(*translated) : nullptr;
+  const auto stored = stored_name(checkpoint, name);
+  return stored ? checkpoint.find(*stored) : nullptr;
 }
 
 // Finds weights and checks them against what the program asks for.
@@ -38,11 +43,9 @@ class Binder {
  private:
   const Tensor& require(const std::string& name) const {
     if (const Tensor* tensor = find_tensor(checkpoint_, name)) return *tensor;
-    const auto stored =
-        checkpoint_.format == formats::Format::gguf ? gguf_tensor_name(name).value_or(name) : name;
     fail(ErrorKind::invalid_file,
          "{}: tensor {} is missing; a {} model needs it (is a file or a shard incomplete?)",
-         checkpoint_.path.string(), stored, family_);
+         checkpoint_.path.string(), stored_name(checkpoint_, name).value_or(name), family_);
   }
 
   static std::string text(const std::vector<int64_t>& shape) {
@@ -87,7 +90,10 @@ class Binder {
   BoundWeight bind_matrix(const program::WeightInfo& info) const {
     const Tensor& tensor = require(info.name);
     const int64_t rows = info.shape[0], cols = info.shape[1];
-    require_shape(tensor, {info.stored_rows != 0 ? info.stored_rows : rows, cols});
+    const int64_t stored_rows = info.stored_rows != 0 ? info.stored_rows : rows;
+    // GGUF stores a layer of one output as a vector.
+    if (stored_rows != 1 || tensor.shape != std::vector<int64_t>{cols})
+      require_shape(tensor, {stored_rows, cols});
     const uint64_t row = bytes_per_row(tensor, cols);
     return {tensor.codec,
             rows,
@@ -154,6 +160,28 @@ const Family& find_family(const std::string& architecture, const std::string& fi
        architecture, known);
 }
 
+// A multimodal model's folder nests the text model's fields; what is outside counts where it is silent.
+nlohmann::json text_config(const nlohmann::json& config, const std::string& file) {
+  const auto* text = formats::optional_object(config, "text_config", file);
+  if (!text) return config;
+  nlohmann::json merged = *text;
+  for (const char* field : {"architectures", "tie_word_embeddings"})
+    if (config.contains(field) && (field == std::string_view("architectures") || !merged.contains(field)))
+      merged[field] = config[field];
+  return merged;
+}
+
+// Weights packed by another tool lie under other tensor names; say so before a name is found missing.
+void refuse_quantized(const nlohmann::json& config, const std::string& file) {
+  const auto* quantization = formats::optional_object(config, "quantization_config", file);
+  if (!quantization) return;
+  fail(ErrorKind::unsupported,
+       "{}: the weights are quantized with {} (quantization_config), which cairn does not read; use the "
+       "original "
+       "model or a GGUF file of it",
+       file, formats::optional_string(*quantization, "quant_method", file).value_or("an unnamed method"));
+}
+
 std::vector<float> read_divisors(const Checkpoint& checkpoint) {
   const Tensor* tensor = checkpoint.find("rope_freqs.weight");
   if (!tensor) return {};
@@ -167,23 +195,20 @@ std::vector<float> read_divisors(const Checkpoint& checkpoint) {
 
 }  // namespace
 
-bool Source::has(std::string_view tensor) const {
-  return find_tensor(checkpoint, tensor) != nullptr;
-}
+bool Source::has(std::string_view tensor) const { return find_tensor(checkpoint, tensor) != nullptr; }
 
-Model open_model(const std::filesystem::path& path) {
-  return open_model(formats::open_checkpoint(path));
-}
+Model open_model(const std::filesystem::path& path) { return open_model(formats::open_checkpoint(path)); }
 
 Model open_model(Checkpoint checkpoint) {
   Model model;
   model.checkpoint = std::move(checkpoint);
   const Checkpoint& files = model.checkpoint;
   const bool gguf = files.format == formats::Format::gguf;
-  model.config = gguf ? config_of_gguf(files) : *files.config;
   model.file = files.format == formats::Format::safetensors && std::filesystem::is_directory(files.path)
                    ? (files.path / "config.json").string()
                    : files.path.string();
+  model.config = gguf ? config_of_gguf(files) : text_config(*files.config, model.file);
+  refuse_quantized(model.config, model.file);
   const auto architectures = formats::optional_strings(model.config, "architectures", model.file);
   if (!architectures || architectures->empty())
     fail(ErrorKind::invalid_file,
@@ -217,7 +242,10 @@ Model open_model(Checkpoint checkpoint) {
   const auto length = [&](const char* field) {
     return formats::optional_int(model.config, field, 1, int64_t{1} << 40, model.file);
   };
-  model.context_length = length("max_position_embeddings").value_or(length("n_positions").value_or(2048));
+  // A rotary model knows its length even where the file leaves the field to the library's default.
+  const int64_t otherwise = model.program.ropes.empty() ? 2048 : model.program.ropes.front().max_position;
+  model.context_length =
+      length("max_position_embeddings").value_or(length("n_positions").value_or(otherwise));
   return model;
 }
 

@@ -76,6 +76,10 @@ program::RopeTable read_rope(const Source& source, const nlohmann::json* scaling
   table.max_position =
       optional_int(source.config, "max_position_embeddings", 1, int64_t{1} << 40, source.file).value_or(2048);
   if (!source.rope_divisors.empty()) {
+    if (scaling && read_kind(*scaling, source.file) != Kind::none)
+      fail(ErrorKind::unsupported,
+           "{}: there are both a rope_freqs tensor and a rope scaling; cairn applies one of them at most",
+           source.file);
     table.scaling.kind = Kind::divisors;
     table.scaling.short_factor = source.rope_divisors;
   } else if (scaling) {

@@ -30,6 +30,7 @@ class Builder {
 
   Value ids() const { return program_.ids; }
   Value positions() const { return program_.positions; }
+  int64_t width(Value v) const { return program_.width(v); }
 
   Weight weight(const Stored&, std::vector<int64_t> shape);
 
@@ -88,7 +89,6 @@ class Builder {
   template <typename Op>
   void append(Op op, std::string_view name);
   std::string scoped(std::string_view name) const;
-  int64_t width(Value v) const { return program_.width(v); }
   Extent rows(Value v) const { return program_.info(v).shape.front(); }
 
   Program program_;
