@@ -66,7 +66,10 @@ const std::filesystem::path& MappedFile::path() const {
 }
 
 void MappedFile::drop(std::span<const std::byte> part) const {
-  if (part.empty()) return;
+  // Dropping anonymous memory would erase it: only what lies in this mapping may leave.
+  const auto whole = bytes();
+  if (part.empty() || part.data() < whole.data() || part.data() + part.size() > whole.data() + whole.size())
+    return;
   const auto page = size_t(sysconf(_SC_PAGESIZE));
   const auto begin = (reinterpret_cast<size_t>(part.data()) + page - 1) / page * page;
   const auto end = (reinterpret_cast<size_t>(part.data()) + part.size()) / page * page;

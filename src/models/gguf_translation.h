@@ -16,6 +16,7 @@ nlohmann::json config_of_gguf(const formats::Checkpoint&);
 
 // "model.layers.3.self_attn.q_proj.weight" -> "blk.3.attn_q.weight"; nullopt when GGUF has no such tensor.
 // architecture: general.architecture, because Gemma's four norms share names with Llama's two.
-std::optional<std::string> gguf_tensor_name(std::string_view hugging_face_name, std::string_view architecture);
+std::optional<std::string> gguf_tensor_name(std::string_view hugging_face_name,
+                                            std::string_view architecture);
 
 }  // namespace cairn::models

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "codecs/stored_weight.h"
 #include "formats/checkpoint.h"
 #include "program/builder.h"
 
@@ -39,27 +40,12 @@ struct Family {
 
 std::span<const Family> families();  // families.cpp
 
-// A weight's bytes, found and checked: one piece per expert of a stacked weight, else one.
-struct Piece {
-  const std::byte* data = nullptr;
-  uint64_t bytes = 0;
-  int file = 0;
-};
-struct BoundWeight {
-  codecs::CodecId codec = codecs::CodecId::f32;
-  int64_t rows = 0, cols = 0;  // of the piece; a 1-D weight is one row
-  // Stored [cols, stored_cols]: element (row, col) lies at data[col * stored_cols + first_col + row].
-  bool transposed = false;
-  int64_t first_col = 0, stored_cols = 0;
-  std::vector<Piece> pieces;
-};
-
 struct Model {
   std::string family, architecture, file;
   formats::Checkpoint checkpoint;
   nlohmann::json config;  // in Hugging Face keys
   program::Program program;
-  std::vector<BoundWeight> weights;  // like program.weights
+  std::vector<codecs::StoredWeight> weights;  // like program.weights
   int64_t vocabulary_size = 0, context_length = 0, layers = 0, hidden_size = 0;
   uint64_t parameters = 0;
 };

@@ -12,6 +12,7 @@
 namespace cairn::models {
 namespace {
 
+using codecs::StoredWeight;
 using formats::Checkpoint;
 using formats::Tensor;
 
@@ -32,7 +33,7 @@ class Binder {
   Binder(const Checkpoint& checkpoint, const std::string& family)
       : checkpoint_(checkpoint), family_(family) {}
 
-  BoundWeight bind(const program::WeightInfo& info) const {
+  StoredWeight bind(const program::WeightInfo& info) const {
     if (info.shape.size() == 3) return bind_experts(info);
     if (info.shape.size() == 1) return bind_vector(info);
     // GGUF converters store every linear layer as [out, in]; only the original checkpoint is transposed.
@@ -70,7 +71,7 @@ class Binder {
     return *bytes;
   }
 
-  BoundWeight bind_vector(const program::WeightInfo& info) const {
+  StoredWeight bind_vector(const program::WeightInfo& info) const {
     const Tensor& tensor = require(info.name);
     const int64_t n = info.shape[0];
     require_shape(tensor, {info.stored_rows != 0 ? info.stored_rows : n});
@@ -87,7 +88,7 @@ class Binder {
             {{tensor.bytes.data() + first, bytes_per_row(tensor, n), tensor.file}}};
   }
 
-  BoundWeight bind_matrix(const program::WeightInfo& info) const {
+  StoredWeight bind_matrix(const program::WeightInfo& info) const {
     const Tensor& tensor = require(info.name);
     const int64_t rows = info.shape[0], cols = info.shape[1];
     const int64_t stored_rows = info.stored_rows != 0 ? info.stored_rows : rows;
@@ -104,7 +105,7 @@ class Binder {
             {{tensor.bytes.data() + uint64_t(info.first_row) * row, row * uint64_t(rows), tensor.file}}};
   }
 
-  BoundWeight bind_transposed(const program::WeightInfo& info) const {
+  StoredWeight bind_transposed(const program::WeightInfo& info) const {
     const Tensor& tensor = require(info.name);
     const int64_t rows = info.shape[0], cols = info.shape[1];
     const int64_t stored = info.stored_rows != 0 ? info.stored_rows : rows;
@@ -122,9 +123,9 @@ class Binder {
   }
 
   // One weight per expert, either one stacked tensor or tensors whose names hold the expert's number.
-  BoundWeight bind_experts(const program::WeightInfo& info) const {
+  StoredWeight bind_experts(const program::WeightInfo& info) const {
     const int64_t experts = info.shape[0], rows = info.shape[1], cols = info.shape[2];
-    BoundWeight bound{codecs::CodecId::f32, rows, cols, false, 0, 0, {}};
+    StoredWeight bound{codecs::CodecId::f32, rows, cols, false, 0, 0, {}};
     const auto star = info.name.find('*');
     const bool stacked = star == std::string::npos || find_tensor(checkpoint_, info.name) != nullptr;
     for (int64_t e = 0; e < experts; ++e) {

@@ -1,0 +1,146 @@
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "api/model_impl.h"
+#include "base/error.h"
+
+namespace cairn {
+namespace {
+
+engine::EngineOptions engine_options(const LoadOptions& options, int64_t step_logits) {
+  engine::EngineOptions result;
+  result.threads = options.threads;
+  result.context = options.context;
+  result.kv_form = parse_kv_form(options.kv);
+  result.memory_limit = options.memory_limit;
+  result.step_logits = step_logits;
+  if (options.on_load)
+    result.on_load = [report = options.on_load](const cpu::LoadProgress& p) {
+      report(p.done_bytes, p.total_bytes);
+    };
+  return result;
+}
+
+Answer answer(engine::Generated&& generated) {
+  Answer result;
+  result.text = std::move(generated.text);
+  result.tokens = std::move(generated.tokens);
+  for (const auto& alternatives : generated.logprobs) {
+    auto& row = result.logprobs.emplace_back();
+    for (const auto& alternative : alternatives) row.push_back({alternative.token, alternative.logprob});
+  }
+  result.finish = to_string(generated.finish);
+  result.prompt_tokens = generated.prompt_tokens;
+  result.reused_tokens = generated.reused_tokens;
+  result.prefill_seconds = generated.prefill_seconds;
+  result.decode_seconds = generated.decode_seconds;
+  return result;
+}
+
+}  // namespace
+
+std::filesystem::path tokenizer_path(const std::filesystem::path& model) {
+  if (std::filesystem::is_directory(model) || model.extension() == ".gguf") return model;
+  if (model.extension() == ".bin") return model.parent_path() / "tokenizer.bin";
+  return model.has_parent_path() ? model.parent_path() : ".";
+}
+
+kv::KvForm parse_kv_form(std::string_view name) {
+  for (const auto form : {kv::KvForm::f32, kv::KvForm::f16, kv::KvForm::bf16, kv::KvForm::q8_0})
+    if (to_string(form) == name) return form;
+  fail(ErrorKind::invalid_argument, "the KV form is '{}'; it must be f32, f16, bf16 or q8_0", name);
+}
+
+engine::GenerateOptions generate_options(const Parameters& p) {
+  engine::GenerateOptions options;
+  options.max_tokens = p.max_tokens;
+  auto& s = options.sampling;
+  s.temperature = p.temperature;
+  s.stop = p.stop;
+  s.seed = p.seed;
+  s.logprobs = p.logprobs;
+  return options;
+}
+
+Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options, int64_t step_logits)
+    : path(model_path),
+      engine(models::open_model(model_path), engine_options(options, step_logits)),
+      tokenizer(text::load_tokenizer(tokenizer_path(model_path))),
+      session(engine, *tokenizer) {
+  // A file whose vocabulary is larger than its embedding would index past it.
+  if (tokenizer->vocabulary_size() > engine.model().vocabulary_size)
+    fail(ErrorKind::invalid_file, "{}: the tokenizer has {} tokens, the model's embedding only {}",
+         path.string(), tokenizer->vocabulary_size(), engine.model().vocabulary_size);
+  if (const auto source = tokenizer->chat_template())
+    chat_template.emplace(*source, path.string() + ": chat template");
+}
+
+std::string Model::Impl::render(std::span<const Message> messages) const {
+  if (!chat_template)
+    fail(ErrorKind::unsupported, "{} came without a chat template; use plain generation (--raw)",
+         path.string());
+  nlohmann::ordered_json variables;
+  auto& list = variables["messages"] = nlohmann::ordered_json::array();
+  for (const auto& message : messages) list.push_back({{"role", message.role}, {"content", message.content}});
+  variables["add_generation_prompt"] = true;
+  const auto token_text = [&](const std::optional<text::TokenId>& id) {
+    return id ? tokenizer->piece(*id) : "";
+  };
+  variables["bos_token"] = token_text(tokenizer->special().bos);
+  variables["eos_token"] = token_text(tokenizer->special().eos);
+  return chat_template->render(variables);
+}
+
+Model::Model(const std::filesystem::path& path, const LoadOptions& options)
+    : impl_(std::make_unique<Impl>(path, options)) {}
+Model::~Model() = default;
+Model::Model(Model&&) noexcept = default;
+
+Answer Model::generate(std::string_view prompt, const Parameters& parameters, const OnText& on_text) {
+  const auto tokens = impl_->tokenizer->encode(prompt);
+  return answer(impl_->session.generate(tokens, generate_options(parameters), 0, on_text));
+}
+
+Answer Model::chat(std::span<const Message> messages, const Parameters& parameters, const OnText& on_text) {
+  // The template writes its own special tokens, <s> included.
+  const auto tokens = impl_->tokenizer->encode(impl_->render(messages), {.add_special = false});
+  return answer(impl_->session.generate(tokens, generate_options(parameters), 0, on_text));
+}
+
+bool Model::has_chat_template() const { return impl_->chat_template.has_value(); }
+
+std::vector<float> Model::embed(std::string_view text) {
+  const auto tokens = impl_->tokenizer->encode(text);
+  if (tokens.empty()) fail(ErrorKind::invalid_argument, "the text to embed has no tokens");
+  auto& engine = impl_->engine;
+  kv::Sequence sequence(engine.kv());
+  const auto dim = size_t(engine.model().hidden_size);
+  std::vector<double> sum(dim, 0);
+  const size_t piece = size_t(std::min(engine.bounds().tokens, engine.bounds().logits));
+  for (size_t done = 0; done < tokens.size(); done += piece) {
+    const auto part = std::span(tokens).subspan(done, std::min(piece, tokens.size() - done));
+    const auto step = engine.feed(sequence, part, int64_t(part.size()), int64_t(tokens.size()));
+    for (size_t r = 0; r < part.size(); ++r)
+      for (size_t i = 0; i < dim; ++i) sum[i] += step.hidden[r * dim + i];
+  }
+  double squares = 0;
+  for (const double v : sum) squares += v * v;
+  const double scale = squares > 0 ? 1 / std::sqrt(squares) : 0;
+  std::vector<float> result(dim);
+  for (size_t i = 0; i < dim; ++i) result[i] = float(sum[i] * scale);
+  return result;
+}
+
+std::vector<int32_t> Model::tokenize(std::string_view text, bool add_special) const {
+  return impl_->tokenizer->encode(text, {.add_special = add_special});
+}
+std::string Model::detokenize(std::span<const int32_t> ids) const { return impl_->tokenizer->decode(ids); }
+int64_t Model::context() const { return impl_->engine.context(); }
+int64_t Model::vocabulary_size() const { return impl_->engine.model().vocabulary_size; }
+
+std::string Model::description() const {
+  const auto& model = impl_->engine.model();
+  return fmt::format("{}, {:.1f} M parameters, {}", model.family, double(model.parameters) / 1e6, model.file);
+}
+
+}  // namespace cairn

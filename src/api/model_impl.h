@@ -1,0 +1,33 @@
+// Behind include/cairn/cairn.h: what the command line's own commands share with it.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "cairn/cairn.h"
+#include "engine/generate.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace cairn {
+
+struct Model::Impl {
+  Impl(const std::filesystem::path&, const LoadOptions&, int64_t step_logits = 8);
+
+  std::filesystem::path path;
+  engine::Engine engine;
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  std::optional<text::ChatTemplate> chat_template;  // absent when the model came without one
+  engine::Session session;
+
+  std::string render(std::span<const Message>) const;  // with the generation prompt
+};
+
+// The file or folder whose tokenizer belongs to a model: the folder itself, the GGUF, or what lies beside a
+// checkpoint file.
+std::filesystem::path tokenizer_path(const std::filesystem::path& model);
+
+kv::KvForm parse_kv_form(std::string_view);  // throws Error(invalid_argument) listing the forms
+engine::GenerateOptions generate_options(const Parameters&);
+
+}  // namespace cairn

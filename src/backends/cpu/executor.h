@@ -1,0 +1,75 @@
+// Executes a program on the CPU, step after step, for a ragged batch of sequences: the rows of all sequences
+// of a step lie one after another. All memory is planned from the program at construction.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backends/cpu/experts.h"
+#include "backends/cpu/row_kernels.h"
+#include "backends/cpu/weights.h"
+#include "kv/pool.h"
+#include "program/arena.h"
+#include "program/trace.h"
+
+namespace cairn::cpu {
+
+// One sequence's share of a step.
+struct SequenceStep {
+  kv::Sequence* sequence = nullptr;  // whose length already counts these tokens when run() sees it
+  int64_t position = 0;              // of tokens[0]
+  std::span<const int32_t> tokens;
+  int64_t logit_rows = 0;   // scores are wanted for this many of the last tokens
+  int64_t rope_length = 0;  // the whole sequence's length, for rope scalings that depend on it
+};
+
+struct StepResult {
+  int64_t rows = 0;               // logit rows, in the order of the sequences
+  float* logits = nullptr;        // [rows, vocabulary]; the caller may scribble on it until the next run
+  const float* hidden = nullptr;  // [rows, dim]: what logits were computed from
+};
+
+// Memory besides the weights and the KV pool, from the program alone.
+struct ExecutorNeeds {
+  size_t arena = 0;          // all values of the program
+  size_t prepared = 0;       // the left side of a product
+  size_t pair_prepared = 0;  // the same, rows sorted by expert
+  size_t temporary = 0;   // the second half of a gated product; expert results before they are put in order
+  size_t per_thread = 0;  // product kernels
+  size_t rope = 0;        // cosines and sines of the step's positions
+  uint64_t bytes(int threads) const {
+    return arena + prepared + pair_prepared + temporary + rope + per_thread * size_t(threads);
+  }
+};
+ExecutorNeeds executor_needs(const program::Program&, std::span<const codecs::StoredWeight>,
+                             const program::Bounds&);
+
+class Executor {
+ public:
+  // bounds: the most rows a step may have. The program, pool and KV pool must outlive the executor.
+  Executor(const program::Program&, std::span<const codecs::StoredWeight>, Weights, ThreadPool&, kv::KvPool&,
+           const program::Bounds& bounds);
+
+  // Preconditions: the step's rows are within bounds, token ids within the vocabulary, pages reserved.
+  StepResult run(std::span<const SequenceStep>, program::Trace* trace = nullptr);
+
+  const program::Bounds& bounds() const { return bounds_; }
+  uint64_t scratch_bytes() const { return needs_.bytes(pool_.size()); }
+
+ private:
+  class Step;
+
+  const program::Program& program_;
+  Weights weights_;
+  ThreadPool& pool_;
+  kv::KvPool& kv_;
+  program::Bounds bounds_;
+  const RowKernels& rows_;
+  program::ArenaPlan plan_;
+  ExecutorNeeds needs_;
+  AlignedBuffer arena_, prepared_, pair_prepared_, temporary_, thread_scratch_, rope_;
+  ExpertGroups groups_;
+};
+
+}  // namespace cairn::cpu

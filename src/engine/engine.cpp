@@ -1,0 +1,142 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/system_memory.h"
+#include "program/fuse.h"
+
+namespace cairn::engine {
+namespace {
+
+constexpr int kPageTokens = 32;
+// Left to the rest of the process and machine: threads' stacks, tokenizer, text.
+constexpr uint64_t kReserve = uint64_t{64} << 20;
+
+// Without being asked, a KV cache is not made longer than this: a 128K-token window would take gigabytes that
+// a chat never uses.
+constexpr int64_t kDefaultContext = 8192;
+
+kv::KvConfig kv_config(const models::Model& model, kv::KvForm form, int64_t tokens) {
+  const auto& slots = model.program.kv;
+  for (const auto& slot : slots)
+    if (slot.kv_heads != slots.front().kv_heads || slot.head_dim_k != slots.front().head_dim_k ||
+        slot.head_dim_v != slots.front().head_dim_v)
+      fail(ErrorKind::unsupported, "{}: layers with different KV head counts or sizes are not supported",
+           model.file);
+  kv::KvConfig config;
+  config.layers = int(slots.size());
+  config.kv_heads = int(slots.front().kv_heads);
+  config.head_dim_k = int(slots.front().head_dim_k);
+  config.head_dim_v = int(slots.front().head_dim_v);
+  config.page_tokens = kPageTokens;
+  config.form = form;
+  config.pages = ceil_div(tokens, kPageTokens);
+  return config;
+}
+
+program::Bounds bounds_of(const EngineOptions& options) { return {options.step_tokens, options.step_logits}; }
+
+}  // namespace
+
+MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options) {
+  if (options.step_tokens < 1 || options.step_logits < 1)
+    fail(ErrorKind::invalid_argument, "step_tokens is {} and step_logits {}; both must be at least 1",
+         options.step_tokens, options.step_logits);
+  if (options.context < 0 || options.context > model.context_length)
+    fail(ErrorKind::invalid_argument, "a context of {} tokens was asked for; {} was made for 1 to {}",
+         options.context, model.file, model.context_length);
+  const int threads = options.threads > 0 ? options.threads : ThreadPool::available_cores();
+  MemoryPlan plan;
+  const auto memory = system_memory();
+  plan.available = options.memory_limit != 0 ? options.memory_limit : memory.available;
+  plan.weights = cpu::Weights::bytes_needed(model.program, model.weights);
+  plan.scratch =
+      cpu::executor_needs(model.program, model.weights, bounds_of(options)).bytes(threads) + kReserve;
+  const auto kv_bytes = [&](int64_t tokens) {
+    return uint64_t(kv::KvPool::bytes(kv_config(model, options.kv_form, tokens)));
+  };
+  // The longest context within what is left; kv_bytes grows by whole pages.
+  const uint64_t page = kv_bytes(kPageTokens);
+  const uint64_t fixed = plan.weights + plan.scratch;
+  const int64_t fitting =
+      plan.available == 0
+          ? model.context_length
+          : int64_t(plan.available > fixed ? (plan.available - fixed) / page : 0) * kPageTokens;
+  const int64_t wanted =
+      options.context != 0 ? options.context : std::min(model.context_length, kDefaultContext);
+  plan.context = options.context != 0 ? wanted : std::min(wanted, fitting);
+  if (fitting < std::max<int64_t>(plan.context, 1)) {
+    const uint64_t needed = fixed + kv_bytes(std::max<int64_t>(wanted, 1));
+    fail(ErrorKind::out_of_memory,
+         "{} needs {} bytes (weights {}, KV cache of {} tokens {}, work space {}), {} are available; {}",
+         model.file, needed, plan.weights, wanted, kv_bytes(wanted), plan.scratch, plan.available,
+         fitting > 0 ? fmt::format("a context of {} tokens or less fits", fitting)
+                     : "take a model with fewer bits per weight or fewer parameters, or free memory");
+  }
+  plan.kv = kv_bytes(plan.context);
+  return plan;
+}
+
+Engine::Engine(models::Model model, const EngineOptions& options)
+    : model_(std::move(model)),
+      program_(options.fuse ? program::fuse(model_.program) : program::expand(model_.program)),
+      memory_(plan_memory(model_, options)),
+      pool_(options.threads) {
+  kv_ = std::make_unique<kv::KvPool>(kv_config(model_, options.kv_form, memory_.context));
+  cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load);
+  executor_ = std::make_unique<cpu::Executor>(program_, model_.weights, std::move(weights), pool_, *kv_,
+                                              bounds_of(options));
+}
+
+Engine::~Engine() = default;
+
+cpu::StepResult Engine::step(std::span<cpu::SequenceStep> sequences, program::Trace* trace) {
+  int64_t tokens = 0, logits = 0;
+  for (auto& s : sequences) {
+    s.position = s.sequence->length();
+    tokens += int64_t(s.tokens.size());
+    logits += s.logit_rows;
+    if (s.tokens.empty() || s.logit_rows < 0 || s.logit_rows > int64_t(s.tokens.size()))
+      fail(ErrorKind::invalid_argument, "a step of {} tokens asks for {} rows of scores", s.tokens.size(),
+           s.logit_rows);
+    for (const int32_t id : s.tokens)
+      if (id < 0 || id >= model_.vocabulary_size)
+        fail(ErrorKind::invalid_argument, "token id {} lies outside the vocabulary of {}", id,
+             model_.vocabulary_size);
+    if (s.position + int64_t(s.tokens.size()) > model_.context_length)
+      fail(ErrorKind::invalid_argument, "{} tokens are more than the model's context of {}",
+           s.position + int64_t(s.tokens.size()), model_.context_length);
+  }
+  if (tokens > bounds().tokens || logits > bounds().logits)
+    fail(ErrorKind::invalid_argument,
+         "a step of {} tokens and {} rows of scores is larger than planned ({} and {})", tokens, logits,
+         bounds().tokens, bounds().logits);
+  size_t appended = 0;
+  try {
+    for (; appended < sequences.size(); ++appended)
+      sequences[appended].sequence->append(int64_t(sequences[appended].tokens.size()));
+    return executor_->run(sequences, trace);
+  } catch (...) {
+    for (size_t i = 0; i < appended; ++i) sequences[i].sequence->truncate(sequences[i].position);
+    throw;
+  }
+}
+
+cpu::StepResult Engine::feed(kv::Sequence& sequence, std::span<const int32_t> tokens, int64_t logit_rows,
+                             int64_t rope_length, const std::function<void(int64_t)>& on_progress,
+                             program::Trace* trace) {
+  cpu::StepResult result;
+  for (size_t done = 0; done < tokens.size();) {
+    const size_t count = std::min(tokens.size() - done, size_t(bounds().tokens));
+    const bool last = done + count == tokens.size();
+    cpu::SequenceStep one{&sequence, 0, tokens.subspan(done, count), last ? logit_rows : 0, rope_length};
+    result = step({&one, 1}, trace);
+    done += count;
+    if (on_progress) on_progress(int64_t(done));
+  }
+  return result;
+}
+
+}  // namespace cairn::engine

@@ -1,0 +1,70 @@
+// A loaded model ready to compute: program, packed weights, KV pool and executor, with every byte known
+// before it is taken.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "backends/cpu/executor.h"
+#include "models/model.h"
+
+namespace cairn::engine {
+
+struct EngineOptions {
+  int threads = 0;      // 0: one per core
+  int64_t context = 0;  // tokens in the KV cache; 0: the model's own length as far as memory allows
+  kv::KvForm kv_form = kv::KvForm::f16;
+  int64_t step_tokens = 512;  // the most rows of a step: longer prompts go in pieces
+  int64_t step_logits = 8;    // the most rows of a step whose scores are wanted
+  bool fuse = true;           // false: the program's basic instructions, for tests
+  uint64_t memory_limit = 0;  // bytes; 0: what the system has available
+  std::function<void(const cpu::LoadProgress&)> on_load;
+};
+
+// Every byte that loading will take, before it takes any.
+struct MemoryPlan {
+  uint64_t weights = 0, kv = 0, scratch = 0, available = 0;
+  int64_t context = 0;  // tokens that the KV pool will hold
+  uint64_t total() const { return weights + kv + scratch; }
+};
+
+// Throws Error(out_of_memory) naming needed and available bytes and the longest context that fits, and
+// Error(invalid_argument) for a context longer than the model's.
+MemoryPlan plan_memory(const models::Model&, const EngineOptions&);
+
+class Engine {
+ public:
+  Engine(models::Model, const EngineOptions&);
+  ~Engine();
+
+  const models::Model& model() const { return model_; }
+  const program::Program& program() const { return program_; }
+  const MemoryPlan& memory() const { return memory_; }
+  const program::Bounds& bounds() const { return executor_->bounds(); }
+  int threads() const { return pool_.size(); }
+  int64_t context() const { return memory_.context; }
+  kv::KvPool& kv() { return *kv_; }
+  ThreadPool& pool() { return pool_; }
+
+  // Runs the rows of all sequences and counts them into their caches. Checks token ids and lengths.
+  cpu::StepResult step(std::span<cpu::SequenceStep>, program::Trace* trace = nullptr);
+
+  // Feeds `tokens` to a sequence in pieces of at most bounds().tokens; the result has the last logit_rows of
+  // them (at most bounds().logits, all within the last piece). on_progress is called after each piece with
+  // the tokens done; it may throw to stop, which leaves the sequence at a piece's end.
+  cpu::StepResult feed(kv::Sequence&, std::span<const int32_t> tokens, int64_t logit_rows,
+                       int64_t rope_length, const std::function<void(int64_t)>& on_progress = {},
+                       program::Trace* trace = nullptr);
+
+ private:
+  models::Model model_;
+  program::Program program_;
+  MemoryPlan memory_;
+  ThreadPool pool_;
+  std::unique_ptr<kv::KvPool> kv_;
+  std::unique_ptr<cpu::Executor> executor_;
+};
+
+}  // namespace cairn::engine

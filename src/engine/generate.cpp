@@ -1,0 +1,120 @@
+#include "engine/generate.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+
+namespace cairn::engine {
+namespace {
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+bool ends_turn(const text::Tokenizer& tokenizer, int32_t token) {
+  const auto& special = tokenizer.special();
+  return (special.eos && *special.eos == token) ||
+         std::find(special.end_of_turn.begin(), special.end_of_turn.end(), token) !=
+             special.end_of_turn.end();
+}
+
+}  // namespace
+
+const char* to_string(Finish finish) {
+  switch (finish) {
+    case Finish::end_of_turn: return "end of turn";
+    case Finish::stop_string: return "stop string";
+    case Finish::length: return "length";
+    case Finish::cancelled: return "cancelled";
+  }
+  return "?";
+}
+
+Session::Session(Engine& engine, const text::Tokenizer& tokenizer)
+    : engine_(engine), tokenizer_(tokenizer), sequence_(engine.kv()) {}
+
+Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptions& options, int stream,
+                            const std::function<bool(std::string_view)>& on_text) {
+  if (prompt.empty()) fail(ErrorKind::invalid_argument, "the prompt is empty; give it at least one token");
+  const int64_t room = engine_.context() - int64_t(prompt.size());
+  if (room < 1)
+    fail(ErrorKind::invalid_argument,
+         "the prompt has {} tokens, the context holds {} and must leave room for an answer; shorten the "
+         "prompt or raise "
+         "--ctx (this model goes up to {})",
+         prompt.size(), engine_.context(), engine_.model().context_length);
+  const int64_t limit = options.max_tokens > 0 ? std::min(options.max_tokens, room) : room;
+
+  Generated result;
+  result.prompt_tokens = int64_t(prompt.size());
+  // What is cached of this prompt stays; its last token is fed again, since its scores are needed.
+  const int64_t rope_length = int64_t(prompt.size()) + limit;
+  size_t same = 0;
+  while (same < cached_.size() && same + 1 < prompt.size() && cached_[same] == prompt[same]) ++same;
+  for (const auto& rope : engine_.program().ropes)
+    if (depends_on_length(rope.scaling) && rope_length != rope_length_) same = 0;
+  rope_length_ = rope_length;
+  sequence_.truncate(int64_t(same));
+  cached_.resize(same);
+  result.reused_tokens = int64_t(same);
+
+  text::Sampler sampler(options.sampling, int32_t(engine_.model().vocabulary_size), stream);
+  for (const int32_t token : prompt) sampler.accept(token);
+  text::StreamDecoder decoder(tokenizer_);
+  text::StopMatcher stops(options.sampling.stop);
+
+  const double start = now_seconds();
+  const auto rest = prompt.subspan(same);
+  auto step = engine_.feed(
+      sequence_, rest, 1, rope_length,
+      [&](int64_t done) {
+        cached_.assign(prompt.begin(), prompt.begin() + int64_t(same) + done);
+        if (options.on_prefill) options.on_prefill(done, int64_t(rest.size()));
+        if (options.cancelled && options.cancelled())
+          fail(ErrorKind::cancelled, "stopped while reading the prompt");
+      },
+      options.trace);
+  const double first = now_seconds();
+  result.prefill_seconds = first - start;
+
+  const auto emit = [&](const std::string& text) {
+    result.text += text;
+    return text.empty() || !on_text || on_text(text);
+  };
+  const auto vocabulary = size_t(engine_.model().vocabulary_size);
+  for (;;) {
+    const auto sampled = sampler.sample({step.logits, vocabulary});
+    if (!options.ignore_end && ends_turn(tokenizer_, sampled)) {
+      result.finish = Finish::end_of_turn;
+      break;
+    }
+    sampler.accept(sampled);
+    result.tokens.push_back(sampled);
+    if (options.sampling.logprobs > 0) result.logprobs.push_back(sampler.top_logprobs());
+    const auto matched = stops.add(decoder.add(sampled));
+    if (!emit(matched.text) || (options.cancelled && options.cancelled())) {
+      result.finish = Finish::cancelled;
+      break;
+    }
+    if (matched.stopped) {
+      result.finish = Finish::stop_string;
+      break;
+    }
+    if (int64_t(result.tokens.size()) >= limit) {
+      result.finish = Finish::length;
+      break;
+    }
+    step = engine_.feed(sequence_, {&sampled, 1}, 1, rope_length, {}, options.trace);
+    cached_.push_back(sampled);
+    ++result.decode_steps;
+  }
+  if (result.finish != Finish::stop_string) {
+    const auto tail = stops.add(decoder.finish());
+    emit(tail.stopped ? tail.text : tail.text + stops.finish());
+  }
+  result.decode_seconds = now_seconds() - first;
+  return result;
+}
+
+}  // namespace cairn::engine

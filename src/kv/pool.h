@@ -1,0 +1,112 @@
+// The keys and values of all sequences of one model, in pages of a fixed number of tokens taken from one
+// pool.
+//
+// A page holds page_tokens tokens of one sequence for every layer. K and V are separate segments (their head
+// sizes may differ), each laid out [layer][page][kv_head][token][head_dim]: one head's tokens of a page are
+// consecutive, so that a decode step streams whole runs (4 KiB for 32 tokens of 64 f16) into tiles of tokens
+// x head_dim, and pages that were allocated one after the other continue each other within a layer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+
+namespace cairn::kv {
+
+enum class Part : uint8_t { K, V };
+enum class KvForm : uint8_t { f32, f16, bf16, q8_0 };
+std::string_view to_string(KvForm);
+
+struct KvConfig {
+  int layers = 0;
+  int kv_heads = 0;
+  int head_dim_k = 0, head_dim_v = 0;
+  int page_tokens = 32;  // power of two
+  KvForm form = KvForm::f16;
+  int64_t pages = 0;
+  bool operator==(const KvConfig&) const = default;
+};
+
+// Bytes of one head's vector of one token. q8_0 rows are whole blocks of 32; the last one is padded with
+// zeros.
+int64_t row_bytes(KvForm, int head_dim);
+
+class KvPool {
+ public:
+  // Bytes that a pool of this configuration reserves (touched only as pages are written). Throws
+  // Error(invalid_argument) for a configuration that makes no sense or whose size passes 2^63.
+  static int64_t bytes(const KvConfig&);
+
+  explicit KvPool(const KvConfig&);  // throws Error(out_of_memory)
+
+  const KvConfig& config() const { return config_; }
+  int64_t free_pages() const { return int64_t(free_.size()); }
+  int64_t pages_of(int64_t tokens) const { return (tokens + config_.page_tokens - 1) / config_.page_tokens; }
+
+  // Appends `count` pages of one reference each to `pages`; all or none. Throws Error(out_of_memory) that
+  // says how many are needed and how many there are.
+  void allocate(int64_t count, std::vector<int32_t>& pages);
+  void retain(int32_t page);   // one more sequence reads this page
+  void release(int32_t page);  // the last release makes it free
+  int references(int32_t page) const { return references_[size_t(page)]; }
+
+  int64_t row_bytes(Part part) const { return segment(part).row_bytes; }
+  int head_dim(Part part) const { return part == Part::K ? config_.head_dim_k : config_.head_dim_v; }
+
+  // Where the rows of a head begin in a page: page_tokens rows, row_bytes(part) apart.
+  const std::byte* head(Part part, int layer, int32_t page, int kv_head) const {
+    const Segment& s = segment(part);
+    return s.memory.data() +
+           ((int64_t{layer} * config_.pages + page) * config_.kv_heads + kv_head) * s.head_bytes;
+  }
+  std::byte* head(Part part, int layer, int32_t page, int kv_head) {
+    return const_cast<std::byte*>(std::as_const(*this).head(part, layer, page, kv_head));
+  }
+
+ private:
+  struct Segment {
+    AlignedBuffer memory;
+    int64_t row_bytes = 0, head_bytes = 0;
+  };
+  const Segment& segment(Part part) const { return part == Part::K ? k_ : v_; }
+
+  KvConfig config_;
+  Segment k_, v_;
+  std::vector<int32_t> free_;  // the back is handed out first
+  std::vector<int32_t> references_;
+};
+
+// One sequence's pages in order and how many tokens they hold. Not copyable: its pages are its own
+// references.
+class Sequence {
+ public:
+  explicit Sequence(KvPool& pool) : pool_(&pool) {}
+  ~Sequence() { release(); }
+  Sequence(Sequence&&) noexcept;
+  Sequence& operator=(Sequence&&) noexcept;
+
+  int64_t length() const { return length_; }
+  std::span<const int32_t> block_table() const { return pages_; }
+
+  // Makes room for `tokens` more without changing the length; throws as KvPool::allocate and then changes
+  // nothing.
+  void reserve(int64_t tokens);
+  // Counts `tokens` more as present, reserving what is missing. Their rows are written by the backend's
+  // append.
+  void append(int64_t tokens);
+  // Forgets all tokens from `length` on and frees the pages that only they used. length <= length().
+  void truncate(int64_t length);
+  void release() { truncate(0); }
+
+ private:
+  KvPool* pool_;
+  std::vector<int32_t> pages_;
+  int64_t length_ = 0;
+};
+
+}  // namespace cairn::kv
