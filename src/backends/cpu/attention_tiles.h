@@ -1,0 +1,59 @@
+// What an instruction set provides for attention.cpp: packing one tile of keys and values, and running a
+// strip of query vectors over it. Plain pointers only: the files behind this are compiled for processors that
+// the caller may not have, and must not share inline code with it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cairn::cpu {
+
+inline constexpr int kStripVectors = 16;
+
+// How one row of the cache is stored; kv::KvForm without its header.
+enum class RowForm : int { f32, f16, bf16, q8_0 };
+
+struct StripArgs {
+  const void* q;  // a strip as pack_q left it
+  const void* k;  // the tile as pack_k and pack_v left it
+  const void* v;
+  int vectors;       // 1..16 that are not padding
+  int dim_k, dim_v;  // padded as in the kernels' dim_multiple
+  int tokens;        // of the tile; those from here on are masked for every vector, and zero in v
+  const int* first;  // [16] vector i sees tokens first[i] <= t < last[i] of the tile; none if first >= last
+  const int* last;
+  float scale_log2;  // scale * log2(e): logits and maxima are in units of ln 2
+  float softcap;     // 0: none
+  float scale;
+  const float* slopes;  // [16] alibi slope * log2(e), or null
+  const float* offset;  // [16] (tile's first token - position), used with slopes
+  float* o;             // [16][dim_v] sum of p V; updated, as are
+  float* m;             // [16] largest logit
+  float* l;             // [16] sum of p
+  float* scores;        // [16][64] scratch
+};
+
+struct TileKernels {
+  int dim_multiple;   // dim_k and dim_v are padded to a multiple with zeros
+  int element_bytes;  // of packed q, k, v
+  // rows[i] points to dim floats (null: zeros); 16 of them into one strip of 16 * dim_padded elements.
+  void (*pack_q)(const float* const* rows, int dim, int dim_padded, void* strip);
+  // rows[t], t < 64, stored rows; those from `tokens` on are readable zeros. Packs what a strip of `tokens`
+  // reads.
+  void (*pack_k)(RowForm, const std::byte* const* rows, int tokens, int dim, int dim_padded, void* tile);
+  void (*pack_v)(RowForm, const std::byte* const* rows, int tokens, int dim, int dim_padded, void* tile);
+  void (*strip)(const StripArgs&);
+  void (*begin)(
+      const StripArgs&);  // before the strips of an item: dim_k, dim_v and vectors (the most of any strip)
+  void (*end)();          // after them
+};
+
+extern const TileKernels kAttentionScalar;
+#if defined(__x86_64__)
+extern const TileKernels kAttentionAvx2;    // f32 products
+extern const TileKernels kAttentionAvx512;  // f32 products
+extern const TileKernels kAttentionVnni;    // bf16 products
+extern const TileKernels kAttentionAmx;     // bf16 products
+#endif
+
+}  // namespace cairn::cpu
