@@ -127,7 +127,8 @@ class Binder {
     const int64_t experts = info.shape[0], rows = info.shape[1], cols = info.shape[2];
     StoredWeight bound{codecs::CodecId::f32, rows, cols, false, 0, 0, {}};
     const auto star = info.name.find('*');
-    const bool stacked = star == std::string::npos || find_tensor(checkpoint_, info.name) != nullptr;
+    const bool stacked = star == std::string::npos || checkpoint_.format == formats::Format::gguf ||
+                         find_tensor(checkpoint_, info.name) != nullptr;
     for (int64_t e = 0; e < experts; ++e) {
       std::string name = info.name;
       if (!stacked) name.replace(star, 1, std::to_string(e));

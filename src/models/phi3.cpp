@@ -16,32 +16,29 @@ using program::Value;
 
 constexpr std::string_view kArchitectures[] = {"Phi3ForCausalLM"};
 
-// The config's rope fields in the form that rope_config.h reads: "yarn" and "su" were early names of longrope
-// here, and original_max_position_embeddings beside the scaling wins over one inside.
-nlohmann::json plain_rope(const nlohmann::json& file_config, const std::string& file) {
-  nlohmann::json config = file_config;
-  const bool had_original = formats::find_field(config, "original_max_position_embeddings", file) != nullptr;
-  if (!had_original) config["original_max_position_embeddings"] = 4096;
+struct Rotation {
+  nlohmann::json config;  // without the field that only this family reads
+  double fraction = 1;    // of each head
+};
+
+// The rope fields in the form that rope_config.h reads: "yarn" and "su" were early names of longrope here.
+Rotation read_rotation(const nlohmann::json& file_config, const std::string& file) {
+  Rotation r{file_config, 1};
+  const auto take_fraction = [&](nlohmann::json& object) {
+    if (const auto own = formats::optional_number(object, "partial_rotary_factor", 0, 1, file))
+      r.fraction = *own;
+    object.erase("partial_rotary_factor");
+  };
+  take_fraction(r.config);
   for (const char* field : {"rope_scaling", "rope_parameters"}) {
-    if (!formats::optional_object(config, field, file)) continue;
-    auto& scaling = config[field];
+    if (!formats::optional_object(r.config, field, file)) continue;
+    auto& scaling = r.config[field];
+    take_fraction(scaling);
     for (const char* type : {"type", "rope_type"})
       if (scaling.contains(type) && (scaling[type] == "yarn" || scaling[type] == "su"))
         scaling[type] = "longrope";
-    if (had_original || !scaling.contains("original_max_position_embeddings"))
-      scaling["original_max_position_embeddings"] = config["original_max_position_embeddings"];
   }
-  return config;
-}
-
-int64_t read_rotary_dim(const Source& source, int64_t head_dim) {
-  if (const auto stored = formats::optional_int(source.config, "rotary_dim", 2, head_dim, source.file))
-    return *stored;  // GGUF
-  auto factor = formats::optional_number(source.config, "partial_rotary_factor", 0, 1, source.file);
-  if (const auto* rope = formats::optional_object(source.config, "rope_parameters", source.file))
-    if (const auto inside = formats::optional_number(*rope, "partial_rotary_factor", 0, 1, source.file))
-      factor = inside;
-  return int64_t(double(head_dim) * factor.value_or(1));
+  return r;
 }
 
 struct Layer {
@@ -82,16 +79,21 @@ Value mlp(Builder& b, Value x, const std::string& prefix, const Layer& layer) {
 }
 
 program::Program build(const Source& file_source) {
-  const auto config = plain_rope(
-      with_defaults(file_source.config, {{"rms_norm_eps", 1e-5}, {"max_position_embeddings", 4096}}),
-      file_source.file);
+  const auto rotation =
+      read_rotation(with_defaults(file_source.config, {{"rms_norm_eps", 1e-5},
+                                                       {"max_position_embeddings", 4096},
+                                                       {"original_max_position_embeddings", 4096}}),
+                    file_source.file);
+  const auto& config = rotation.config;
   const Source source = with_config(file_source, config);
   Layer layer;
   layer.sizes = read_sizes(source);
   layer.activation = read_activation(source, "hidden_act", "silu");
   layer.window =
       formats::optional_int(config, "sliding_window", 0, int64_t{1} << 40, source.file).value_or(0);
-  layer.rotary_dim = read_rotary_dim(source, layer.sizes.head_dim);
+  layer.rotary_dim =
+      formats::optional_int(config, "rotary_dim", 2, layer.sizes.head_dim, source.file)  // GGUF
+          .value_or(int64_t(double(layer.sizes.head_dim) * rotation.fraction));
   layer.pairing = source.pairing;
 
   Builder b("phi3 (" + source.file + ")");

@@ -25,6 +25,20 @@ Kind read_kind(const nlohmann::json& scaling, const std::string& file) {
        "{}: rope_type is '{}'; cairn knows default, linear, dynamic, yarn, llama3 and longrope", file, *type);
 }
 
+int64_t max_position(const Source& source) {
+  return optional_int(source.config, "max_position_embeddings", 1, int64_t{1} << 40, source.file)
+      .value_or(2048);
+}
+
+// Partly turned heads are a family's own business (Phi-3 reads and removes the field); elsewhere they are
+// refused.
+void refuse_partial(const Source& source, const nlohmann::json& object) {
+  const auto factor = optional_number(object, "partial_rotary_factor", 0, 1, source.file);
+  if (factor && *factor != 1)
+    fail(ErrorKind::unsupported,
+         "{}: partial_rotary_factor is {}, but models of this family turn whole heads", source.file, *factor);
+}
+
 RopeScaling read_scaling(const Source& source, const nlohmann::json& scaling) {
   const auto& file = source.file;
   const auto number = [&](const char* field, double low) {
@@ -38,10 +52,12 @@ RopeScaling read_scaling(const Source& source, const nlohmann::json& scaling) {
   rope.kind = read_kind(scaling, file);
   rope.factor = number("factor", 1e-6);
   rope.attention_factor = number("attention_factor", 1e-6);
-  auto original = optional_int(scaling, "original_max_position_embeddings", 1, int64_t{1} << 40, file);
-  if (!original)
-    original = optional_int(source.config, "original_max_position_embeddings", 1, int64_t{1} << 40, file);
-  rope.original_max_position = original.value_or(0);
+  // Beside the scaling (Phi-3) wins over inside; the library falls back to the model's own length.
+  std::optional<int64_t> original;
+  for (const auto* place : {&source.config, &scaling})
+    if (!original)
+      original = optional_int(*place, "original_max_position_embeddings", 1, int64_t{1} << 40, file);
+  rope.original_max_position = original.value_or(max_position(source));
   rope.beta_fast = number("beta_fast", 0).value_or(32);
   rope.beta_slow = number("beta_slow", 0).value_or(1);
   rope.mscale = number("mscale", 0).value_or(0);
@@ -73,8 +89,14 @@ program::RopeTable read_rope(const Source& source, const nlohmann::json* scaling
   program::RopeTable table;
   table.theta = theta;
   table.rotary_dim = rotary_dim;
-  table.max_position =
-      optional_int(source.config, "max_position_embeddings", 1, int64_t{1} << 40, source.file).value_or(2048);
+  table.max_position = max_position(source);
+  refuse_partial(source, source.config);
+  if (scaling) refuse_partial(source, *scaling);
+  if (const auto stored = optional_int(source.config, "rotary_dim", 1, 1 << 20, source.file);
+      stored && *stored != rotary_dim)
+    fail(ErrorKind::unsupported,
+         "{}: {} elements of each head are turned, but models of this family turn all {}", source.file,
+         *stored, rotary_dim);
   if (!source.rope_divisors.empty()) {
     if (scaling && read_kind(*scaling, source.file) != Kind::none)
       fail(ErrorKind::unsupported,
