@@ -53,7 +53,9 @@ MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options)
   plan.available = options.memory_limit != 0 ? options.memory_limit : memory.available;
   plan.weights = cpu::Weights::bytes_needed(model.program, model.weights);
   plan.scratch =
-      cpu::executor_needs(model.program, model.weights, bounds_of(options)).bytes(threads) + kReserve;
+      cpu::executor_needs(model.program, model.weights, bounds_of(options), model.context_length, threads)
+          .bytes(threads) +
+      kReserve;
   const auto kv_bytes = [&](int64_t tokens) {
     return uint64_t(kv::KvPool::bytes(kv_config(model, options.kv_form, tokens)));
   };
@@ -87,7 +89,7 @@ Engine::Engine(models::Model model, const EngineOptions& options)
   kv_ = std::make_unique<kv::KvPool>(kv_config(model_, options.kv_form, memory_.context));
   cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load);
   executor_ = std::make_unique<cpu::Executor>(program_, model_.weights, std::move(weights), pool_, *kv_,
-                                              bounds_of(options));
+                                              bounds_of(options), memory_.context);
 }
 
 Engine::~Engine() = default;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cassert>
 #include <cmath>
 #include <cstring>
@@ -67,6 +68,18 @@ struct NeedsVisitor {
   void visit(const Op&) {}
 };
 
+AttentionParams attention_params(const program::Attention& op, const program::KvSlot& kv) {
+  AttentionParams params;
+  params.heads = int(op.heads);
+  params.kv_heads = int(kv.kv_heads);
+  params.head_dim_k = int(kv.head_dim_k);
+  params.head_dim_v = int(kv.head_dim_v);
+  params.scale = op.scale;
+  params.window = int(std::min<int64_t>(op.window, INT32_MAX));
+  params.softcap = op.softcap;
+  return params;
+}
+
 // Where each rope table's cosines begin, in floats; its sines follow directly.
 std::vector<size_t> rope_offsets(const Program& program, int64_t tokens) {
   std::vector<size_t> offsets = {0};
@@ -78,18 +91,23 @@ std::vector<size_t> rope_offsets(const Program& program, int64_t tokens) {
 }  // namespace
 
 ExecutorNeeds executor_needs(const Program& program, std::span<const codecs::StoredWeight> stored,
-                             const program::Bounds& bounds) {
+                             const program::Bounds& bounds, int64_t context, int threads) {
   ExecutorNeeds needs;
   needs.arena = size_t(plan_arena(program, bounds).bytes);
   needs.rope = rope_offsets(program, bounds.tokens).back() * sizeof(float);
   NeedsVisitor visitor{program, stored, bounds, needs};
-  for (const auto& instruction : program.instructions)
+  for (const auto& instruction : program.instructions) {
     std::visit([&](const auto& op) { visitor.visit(op); }, instruction.operation);
+    if (const auto* op = std::get_if<program::Attention>(&instruction.operation))
+      needs.attention = std::max(
+          needs.attention, size_t(attention_scratch_bytes(attention_params(*op, program.kv[size_t(op->slot)]),
+                                                          context, threads)));
+  }
   return needs;
 }
 
 Executor::Executor(const Program& program, std::span<const codecs::StoredWeight> stored, Weights weights,
-                   ThreadPool& pool, kv::KvPool& kv, const program::Bounds& bounds)
+                   ThreadPool& pool, kv::KvPool& kv, const program::Bounds& bounds, int64_t context)
     : program_(program),
       weights_(std::move(weights)),
       pool_(pool),
@@ -97,13 +115,14 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
       bounds_(bounds),
       rows_(row_kernels(active_isa())),
       plan_(plan_arena(program, bounds)),
-      needs_(executor_needs(program, stored, bounds)),
+      needs_(executor_needs(program, stored, bounds, context, pool.size())),
       arena_(needs_.arena),
       prepared_(needs_.prepared),
       pair_prepared_(needs_.pair_prepared),
       temporary_(needs_.temporary),
       thread_scratch_(needs_.per_thread * size_t(pool.size())),
-      rope_(needs_.rope) {}
+      rope_(needs_.rope),
+      attention_(int64_t(needs_.attention)) {}
 
 // One run: the step's sizes and the instructions' bodies.
 class Executor::Step {
@@ -117,6 +136,7 @@ class Executor::Step {
     assert(sizes_.tokens <= e.bounds_.tokens && sizes_.logits <= e.bounds_.logits);
     fill_inputs();
     fill_ropes();
+    fill_attention_plan();
   }
 
   StepResult run(program::Trace* trace) {
@@ -196,6 +216,16 @@ class Executor::Step {
         });
         row += int64_t(s.tokens.size());
       }
+    }
+  }
+
+  void fill_attention_plan() {
+    int64_t row = 0;
+    for (const auto& s : sequences_) {
+      const auto count = int64_t(s.tokens.size());
+      attention_plan_.sequences.push_back(
+          {row, int32_t(count), s.position, s.position + count, s.sequence->block_table()});
+      row += count;
     }
   }
 
@@ -428,7 +458,25 @@ class Executor::Step {
     });
   }
 
-#include "backends/cpu/executor_attention.inc"
+  void execute(const program::KvWrite& op) {
+    append_kv(e_.pool_, attention_plan_, e_.kv_, op.slot, f32(op.k), f32(op.v));
+  }
+
+  void execute(const program::Attention& op) {
+    auto params = attention_params(op, program_.kv[size_t(op.slot)]);
+    params.sinks = e_.weights_.vector(op.sinks);
+    std::vector<float> slopes;
+    if (op.alibi) {
+      // Press et al. 2021, for head counts that are powers of two; others interleave the next power's slopes.
+      const auto power = std::bit_floor(uint64_t(op.heads));
+      for (int64_t h = 0; h < op.heads; ++h)
+        slopes.push_back(h < int64_t(power)
+                             ? std::exp2(-8.f * float(h + 1) / float(power))
+                             : std::exp2(-4.f * float(2 * (h - int64_t(power)) + 1) / float(power)));
+      params.alibi_slopes = slopes.data();
+    }
+    attention(e_.pool_, params, attention_plan_, e_.kv_, op.slot, f32(op.q), f32(op.y), e_.attention_);
+  }
 
   void execute(const program::Route& op) {
     const auto experts = size_t(width(op.scores)), top_k = size_t(width(op.chosen));
@@ -505,6 +553,7 @@ class Executor::Step {
   std::span<const SequenceStep> sequences_;
   program::Bounds sizes_;
   std::vector<size_t> rope_begin_;
+  attention::AttentionPlan attention_plan_;
 };
 
 StepResult Executor::run(std::span<const SequenceStep> sequences, program::Trace* trace) {

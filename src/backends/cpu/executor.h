@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "backends/cpu/attention.h"
 #include "backends/cpu/experts.h"
 #include "backends/cpu/row_kernels.h"
 #include "backends/cpu/weights.h"
@@ -38,18 +39,20 @@ struct ExecutorNeeds {
   size_t temporary = 0;   // the second half of a gated product; expert results before they are put in order
   size_t per_thread = 0;  // product kernels
   size_t rope = 0;        // cosines and sines of the step's positions
+  size_t attention = 0;      // partial states of long sequences
   uint64_t bytes(int threads) const {
-    return arena + prepared + pair_prepared + temporary + rope + per_thread * size_t(threads);
+    return arena + prepared + pair_prepared + temporary + rope + attention + per_thread * size_t(threads);
   }
 };
+// context: the most tokens a sequence may have.
 ExecutorNeeds executor_needs(const program::Program&, std::span<const codecs::StoredWeight>,
-                             const program::Bounds&);
+                             const program::Bounds&, int64_t context, int threads);
 
 class Executor {
  public:
   // bounds: the most rows a step may have. The program, pool and KV pool must outlive the executor.
   Executor(const program::Program&, std::span<const codecs::StoredWeight>, Weights, ThreadPool&, kv::KvPool&,
-           const program::Bounds& bounds);
+           const program::Bounds& bounds, int64_t context);
 
   // Preconditions: the step's rows are within bounds, token ids within the vocabulary, pages reserved.
   StepResult run(std::span<const SequenceStep>, program::Trace* trace = nullptr);
@@ -69,6 +72,7 @@ class Executor {
   program::ArenaPlan plan_;
   ExecutorNeeds needs_;
   AlignedBuffer arena_, prepared_, pair_prepared_, temporary_, thread_scratch_, rope_;
+  AttentionScratch attention_;
   ExpertGroups groups_;
 };
 
