@@ -11,6 +11,7 @@
 #include "formats/json_file.h"
 #include "formats/llama2c.h"
 #include "formats/safetensors.h"
+#include "formats/untrusted_text.h"
 
 namespace cairn::formats {
 namespace {
@@ -175,7 +176,7 @@ const Tensor& Checkpoint::require(std::string_view name) const {
       distance = changes;
     }
   fail(ErrorKind::invalid_file, "{}: tensor '{}' is missing among its {}{}", path.string(), name,
-       tensors.size(), nearest ? fmt::format(" (the nearest name is '{}')", *nearest) : "");
+       tensors.size(), nearest ? fmt::format(" (the nearest name is '{}')", shown(*nearest)) : "");
 }
 
 Checkpoint open_checkpoint(const std::filesystem::path& path) {

@@ -8,7 +8,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "formats/json_file.h"
+#include "formats/untrusted_text.h"
 
 namespace cairn::formats {
 namespace {
@@ -82,12 +82,6 @@ std::string describe(const GgufValue& value) {
     }
   };
   return std::visit(Names{}, value);
-}
-
-// A name from the file as it may be shown.
-std::string shown(std::string_view name) {
-  constexpr size_t kLongest = 120;
-  return valid_utf8(name.substr(0, kLongest)) + (name.size() > kLongest ? "..." : "");
 }
 
 // Walks the bytes; nothing is read before it is known to be there.

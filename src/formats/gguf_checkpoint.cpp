@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "formats/gguf.h"
-#include "formats/json_file.h"
+#include "formats/untrusted_text.h"
 
 namespace cairn::formats {
 namespace {
@@ -73,7 +73,7 @@ void add(Checkpoint& checkpoint, Gguf shard) {
     tensor.file = file;
     const auto [place, inserted] = checkpoint.index.emplace(tensor.name, checkpoint.tensors.size());
     if (!inserted)
-      fail(ErrorKind::invalid_file, "{}: tensor '{}' is already in {}", shard.name, valid_utf8(tensor.name),
+      fail(ErrorKind::invalid_file, "{}: tensor '{}' is already in {}", shard.name, shown(tensor.name),
            checkpoint.files[size_t(checkpoint.tensors[place->second].file)].path().string());
     checkpoint.tensors.push_back(std::move(tensor));
   }

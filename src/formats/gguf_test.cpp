@@ -305,7 +305,8 @@ TEST(Gguf, TypedAccessNamesBothTypes) {
       {"llama.rope.freq_base", "a float"},
       {"tokenizer.ggml.tokens", "an array of string"},
       {"llama.attention.head_count", "an array of i32"}};
-  for (const auto& [key, kind] : keys) {
+  for (const auto& entry : keys) {
+    const std::string &key = entry.first, &kind = entry.second;
     const auto is = [&](std::string_view name) { return kind.find(name) != std::string::npos; };
     const auto expect = [&](bool applies, const std::function<void()>& read, std::string_view wanted) {
       if (!applies) return;

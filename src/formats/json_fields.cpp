@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "formats/json_file.h"
+#include "formats/untrusted_text.h"
 
 namespace cairn::formats {
 namespace {
@@ -13,13 +13,11 @@ namespace {
 using nlohmann::json;
 
 // A value as a person reads it in an error, cut where it gets long.
-std::string shown(const json& value) {
+std::string described(const json& value) {
   if (value.is_object()) return "an object";
   if (value.is_array()) return fmt::format("an array of {}", value.size());
   constexpr size_t kLongest = 60;
-  std::string text = value.dump(-1, ' ', false, json::error_handler_t::replace);
-  if (text.size() > kLongest) text = valid_utf8(std::string_view(text).substr(0, kLongest)) + "...";
-  return text;
+  return shown(value.dump(-1, ' ', false, json::error_handler_t::replace), kLongest);
 }
 
 [[noreturn]] void missing(std::string_view field, const std::string& file) {
@@ -28,7 +26,7 @@ std::string shown(const json& value) {
 
 [[noreturn]] void mistyped(const json& value, std::string_view field, const char* wanted,
                            const std::string& file) {
-  fail(ErrorKind::invalid_file, "{}: '{}' is {}; it must be {}", file, field, shown(value), wanted);
+  fail(ErrorKind::invalid_file, "{}: '{}' is {}; it must be {}", file, field, described(value), wanted);
 }
 
 int64_t to_int(const json& value, std::string_view field, int64_t minimum, int64_t maximum,
@@ -38,8 +36,8 @@ int64_t to_int(const json& value, std::string_view field, int64_t minimum, int64
       value.is_number_unsigned() && value.get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max());
   const int64_t number = too_large ? 0 : value.get<int64_t>();
   if (too_large || number < minimum || number > maximum)
-    fail(ErrorKind::invalid_file, "{}: '{}' is {}; it must lie between {} and {}", file, field, shown(value),
-         minimum, maximum);
+    fail(ErrorKind::invalid_file, "{}: '{}' is {}; it must lie between {} and {}", file, field,
+         described(value), minimum, maximum);
   return number;
 }
 
@@ -49,7 +47,7 @@ double to_number(const json& value, std::string_view field, double minimum, doub
   const auto number = value.get<double>();
   if (!(number >= minimum && number <= maximum && std::isfinite(number)))
     fail(ErrorKind::invalid_file, "{}: '{}' is {}; it must lie between {} and {}", file, field,
-         std::isfinite(number) ? shown(value) : fmt::format("{}", number), minimum, maximum);
+         std::isfinite(number) ? described(value) : fmt::format("{}", number), minimum, maximum);
   return number;
 }
 
@@ -82,7 +80,7 @@ std::optional<std::vector<T>> elements(const json& object, std::string_view fiel
 const json* find_field(const json& object, std::string_view field, const std::string& file) {
   if (!object.is_object())
     fail(ErrorKind::invalid_file, "{}: expected an object with the field '{}', found {}", file, field,
-         shown(object));
+         described(object));
   const auto& members = object.get_ref<const json::object_t&>();
   const auto found = members.find(std::string(field));
   return found == members.end() || found->second.is_null() ? nullptr : &found->second;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/mapped_file.h"
+#include "formats/untrusted_text.h"
 
 namespace cairn::formats {
 namespace {
@@ -36,7 +37,7 @@ class TreeBuilder : public nlohmann::json_sax<json> {
     const auto [place, inserted] = object.try_emplace(std::move(text));
     if (!inserted)
       fail(ErrorKind::invalid_file, "{}: the name '{}' appears twice in one object", name_,
-           valid_utf8(place->first));
+           shown(place->first));
     member_ = &place->second;
     return true;
   }
@@ -82,30 +83,12 @@ class TreeBuilder : public nlohmann::json_sax<json> {
   json* member_ = nullptr;
 };
 
-// Length of the well-formed UTF-8 character at the front of `text`, or 0 (Unicode standard, table 3-7).
-size_t utf8_length(std::string_view text) {
-  const auto byte = [&](size_t i) { return i < text.size() ? uint8_t(text[i]) : uint8_t{0}; };
-  const auto tail = [&](size_t i) { return (byte(i) & 0xc0) == 0x80; };
-  const uint8_t first = byte(0), second = byte(1);
-  if (first < 0x80) return 1;
-  if (first >= 0xc2 && first <= 0xdf) return tail(1) ? 2 : 0;
-  if (first >= 0xe0 && first <= 0xef) {
-    const bool surrogate_or_overlong = (first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f);
-    return tail(1) && tail(2) && !surrogate_or_overlong ? 3 : 0;
-  }
-  if (first >= 0xf0 && first <= 0xf4) {
-    const bool out_of_range = (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f);
-    return tail(1) && tail(2) && tail(3) && !out_of_range ? 4 : 0;
-  }
-  return 0;
-}
-
 }  // namespace
 
 std::string json_error_text(const std::exception& error) {
   const std::string_view text = error.what();
   const size_t end = text.starts_with('[') ? text.find("] ") : std::string_view::npos;
-  return valid_utf8(end == std::string_view::npos ? text : text.substr(end + 2));
+  return shown(end == std::string_view::npos ? text : text.substr(end + 2));
 }
 
 json parse_json(std::string_view text, const std::string& name) {
@@ -117,20 +100,6 @@ json parse_json(std::string_view text, const std::string& name) {
 
 json read_json_file(const std::filesystem::path& path, size_t limit) {
   return parse_json(read_text_file(path, limit), path.string());
-}
-
-std::string valid_utf8(std::string_view text) {
-  std::string result;
-  result.reserve(text.size());
-  while (!text.empty()) {
-    const size_t length = utf8_length(text);
-    if (length == 0)
-      result += "\xef\xbf\xbd";
-    else
-      result += text.substr(0, length);
-    text.remove_prefix(length == 0 ? 1 : length);
-  }
-  return result;
 }
 
 }  // namespace cairn::formats

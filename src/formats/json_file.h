@@ -21,7 +21,4 @@ nlohmann::json read_json_file(const std::filesystem::path&, size_t limit = size_
 // The parser's message without its bracketed prefix: "parse error at line 1, column 5: ...".
 std::string json_error_text(const std::exception&);
 
-// Bytes that are not UTF-8 become U+FFFD, so that what came from a file can be printed and put into JSON.
-std::string valid_utf8(std::string_view);
-
 }  // namespace cairn::formats

@@ -10,6 +10,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "formats/json_file.h"
+#include "formats/untrusted_text.h"
 
 namespace cairn::formats {
 namespace {
@@ -39,11 +40,6 @@ constexpr Type kTypes[] = {
     {"C64", 64, std::nullopt},    {"F4", 4, std::nullopt},          {"F6_E2M3", 6, std::nullopt},
     {"F6_E3M2", 6, std::nullopt},
 };
-
-std::string shown(std::string_view name) {
-  constexpr size_t kLongest = 200;
-  return valid_utf8(name.substr(0, kLongest)) + (name.size() > kLongest ? "..." : "");
-}
 
 struct Entry {
   std::string name;
