@@ -30,7 +30,7 @@ compiler_package() {
 # The oldest Boost that will do is 1.74; Debian 12 has that as the default and 1.81 beside it.
 boost_package() {
   if [ -e /usr/include/boost/version.hpp ]; then return; fi
-  if apt-cache show libboost1.81-dev >/dev/null 2>&1; then echo libboost1.81-dev; else echo libboost-dev; fi
+  if apt-cache policy libboost1.81-dev 2>/dev/null | grep -q 'Candidate: [0-9]'; then echo libboost1.81-dev; else echo libboost-dev; fi
 }
 
 # Prints the packages that are missing for "build", "test" or "fuzz" (each includes those before it).
