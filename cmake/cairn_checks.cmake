@@ -7,8 +7,9 @@ function(cairn_checks)
   set(tools ${CMAKE_SOURCE_DIR}/tools)
   add_test(NAME check_layers COMMAND ${Python3_EXECUTABLE} ${tools}/check_layers.py)
   add_test(NAME check_layers_test COMMAND ${Python3_EXECUTABLE} ${tools}/check_layers_test.py)
+  add_test(NAME check_format COMMAND ${tools}/check_format.sh)
   add_test(NAME check_paths COMMAND ${tools}/check_paths.sh)
-  set_tests_properties(check_layers check_layers_test check_paths
+  set_tests_properties(check_layers check_layers_test check_format check_paths
                        PROPERTIES LABELS fast SKIP_RETURN_CODE 77 TIMEOUT 300)
 endfunction()
 

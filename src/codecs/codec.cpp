@@ -65,13 +65,9 @@ static_assert(in_order());
 
 }  // namespace
 
-const Codec& codec(CodecId id) {
-  return kTable[size_t(id)];
-}
+const Codec& codec(CodecId id) { return kTable[size_t(id)]; }
 
-std::span<const Codec> all_codecs() {
-  return kTable;
-}
+std::span<const Codec> all_codecs() { return kTable; }
 
 const Codec* find_codec(std::string_view name) {
   const auto* found =

@@ -1,6 +1,7 @@
-// How a stored weight is laid out and what it means. One row of the table in codec.cpp per codec; a codec's own
-// file pair holds its block struct, its decoder (the definition of the format) and, where we write it, its encoder.
-// Block formats follow ggml (gguf types); a row of a matrix is cols / block_elements consecutive blocks.
+// How a stored weight is laid out and what it means. One row of the table in codec.cpp per codec; a codec's
+// own file pair holds its block struct, its decoder (the definition of the format) and, where we write it,
+// its encoder. Block formats follow ggml (gguf types); a row of a matrix is cols / block_elements consecutive
+// blocks.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +12,7 @@
 
 namespace cairn::codecs {
 
+// clang-format off
 enum class CodecId : uint8_t {
   f32, f16, bf16, f64, i8, i16, i32, i64,
   q4_0, q4_1, q5_0, q5_1, q8_0,
@@ -19,6 +21,7 @@ enum class CodecId : uint8_t {
   // Sizes are known, so that files open and inspect lists them; decode is null and running them is refused.
   iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s,
 };
+// clang-format on
 inline constexpr size_t kCodecs = size_t(CodecId::iq3_s) + 1;
 
 struct Codec {
@@ -29,8 +32,8 @@ struct Codec {
   int block_bytes;
   // Writes count floats from count / block_elements blocks; count is a multiple of block_elements.
   void (*decode)(const std::byte* blocks, float* values, int64_t count);
-  // Inverse of decode up to the codec's loss; null where cairn only reads. importance is null or one weight per
-  // element (the mean squared activation of its input channel).
+  // Inverse of decode up to the codec's loss; null where cairn only reads. importance is null or one weight
+  // per element (the mean squared activation of its input channel).
   void (*encode)(const float* values, std::byte* blocks, int64_t count, const float* importance);
 
   double bits_per_weight() const { return 8.0 * block_bytes / block_elements; }
@@ -38,7 +41,7 @@ struct Codec {
 
 const Codec& codec(CodecId);
 std::span<const Codec> all_codecs();
-const Codec* find_codec(std::string_view name);         // null when unknown
+const Codec* find_codec(std::string_view name);            // null when unknown
 const Codec* find_codec_of_ggml_type(uint32_t ggml_type);  // null when unknown
 
 // Bytes of a row of cols elements; nullopt when cols is not a multiple of the block or the size passes 2^63.

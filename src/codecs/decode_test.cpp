@@ -17,21 +17,13 @@ namespace {
 
 using Bytes = const uint8_t*;
 
-float half_at(Bytes b, int offset) {
-  return f16_to_float(uint16_t(b[offset] | b[offset + 1] << 8));
-}
-int nibble(Bytes qs, int e) {
-  return e < 16 ? qs[e] & 15 : qs[e - 16] >> 4;
-}  // of 32 elements
+float half_at(Bytes b, int offset) { return f16_to_float(uint16_t(b[offset] | b[offset + 1] << 8)); }
+int nibble(Bytes qs, int e) { return e < 16 ? qs[e] & 15 : qs[e - 16] >> 4; }  // of 32 elements
 constexpr int kLevels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 constexpr int kFp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-int k_scale(Bytes p, int s) {
-  return s < 4 ? p[s] & 63 : (p[s + 4] & 15) | (p[s - 4] >> 6) << 4;
-}
-int k_min(Bytes p, int s) {
-  return s < 4 ? p[s + 4] & 63 : (p[s + 4] >> 4) | (p[s] >> 6) << 4;
-}
+int k_scale(Bytes p, int s) { return s < 4 ? p[s] & 63 : (p[s + 4] & 15) | (p[s - 4] >> 6) << 4; }
+int k_min(Bytes p, int s) { return s < 4 ? p[s + 4] & 63 : (p[s + 4] >> 4) | (p[s] >> 6) << 4; }
 
 int ternary_digit(int byte, int k) {
   for (int i = 0; i < k; ++i) byte = byte * 3 % 256;

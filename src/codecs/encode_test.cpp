@@ -52,9 +52,7 @@ double rmse(const std::vector<float>& a, const std::vector<float>& b,
   return std::sqrt(sum / weight);
 }
 
-bool has_shared_scale(const Codec& c) {
-  return c.block_elements > 1 && c.encode;
-}
+bool has_shared_scale(const Codec& c) { return c.block_elements > 1 && c.encode; }
 
 // RMSE of ggml's own encoders on gaussian(2^18, 1), measured once with its library (0.3.36 of
 // llama-cpp-python).

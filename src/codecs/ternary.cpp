@@ -9,9 +9,7 @@ namespace {
 
 constexpr int kPowersOf3[5] = {1, 3, 9, 27, 81};
 
-int digit(uint8_t byte, int k) {
-  return (uint8_t(byte * kPowersOf3[k]) * 3) >> 8;
-}
+int digit(uint8_t byte, int k) { return (uint8_t(byte * kPowersOf3[k]) * 3) >> 8; }
 
 void decode(const BlockTQ1_0& b, float* y) {
   const float d = f16_to_float(b.d);

@@ -11,9 +11,7 @@ namespace {
 const Extent kTokens{1, Symbol::tokens};
 const Extent kLogits{1, Symbol::logits};
 
-Extent constant(int64_t size) {
-  return {size, Symbol::none};
-}
+Extent constant(int64_t size) { return {size, Symbol::none}; }
 
 // "model.layers.3.self_attn.q_proj.weight" -> "q_proj"
 std::string_view short_name(std::string_view tensor) {
@@ -61,9 +59,7 @@ Value Builder::embed(Value ids, const Stored& table, int64_t rows, int64_t dim, 
   return y;
 }
 
-Value Builder::matmul(Value x, const Linear& linear) {
-  return matmul(x, std::span(&linear, 1)).front();
-}
+Value Builder::matmul(Value x, const Linear& linear) { return matmul(x, std::span(&linear, 1)).front(); }
 
 std::vector<Value> Builder::matmul(Value x, std::span<const Linear> linears) {
   MatMul op{x, {}};

@@ -220,8 +220,6 @@ class Checker {
 
 }  // namespace
 
-void check(const Program& program) {
-  Checker(program).run();
-}
+void check(const Program& program) { Checker(program).run(); }
 
 }  // namespace cairn::program

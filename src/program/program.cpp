@@ -37,20 +37,13 @@ const char* name_of(const Operation& operation) {
 
 std::string_view to_string(Activation activation) {
   switch (activation) {
-    case Activation::identity:
-      return "identity";
-    case Activation::relu:
-      return "relu";
-    case Activation::silu:
-      return "silu";
-    case Activation::gelu:
-      return "gelu";
-    case Activation::gelu_tanh:
-      return "gelu_tanh";
-    case Activation::quick_gelu:
-      return "quick_gelu";
-    case Activation::sigmoid:
-      return "sigmoid";
+    case Activation::identity: return "identity";
+    case Activation::relu: return "relu";
+    case Activation::silu: return "silu";
+    case Activation::gelu: return "gelu";
+    case Activation::gelu_tanh: return "gelu_tanh";
+    case Activation::quick_gelu: return "quick_gelu";
+    case Activation::sigmoid: return "sigmoid";
   }
   return "?";
 }

@@ -80,20 +80,13 @@ void check_list(const std::vector<float>& list, const char* name, int rotary_dim
 
 const char* to_string(Kind kind) {
   switch (kind) {
-    case Kind::none:
-      return "none";
-    case Kind::linear:
-      return "linear";
-    case Kind::dynamic_ntk:
-      return "dynamic";
-    case Kind::yarn:
-      return "yarn";
-    case Kind::llama3:
-      return "llama3";
-    case Kind::longrope:
-      return "longrope";
-    case Kind::divisors:
-      return "divisors";
+    case Kind::none: return "none";
+    case Kind::linear: return "linear";
+    case Kind::dynamic_ntk: return "dynamic";
+    case Kind::yarn: return "yarn";
+    case Kind::llama3: return "llama3";
+    case Kind::longrope: return "longrope";
+    case Kind::divisors: return "divisors";
   }
   return "?";
 }
@@ -126,8 +119,7 @@ void check_rope_scaling(const RopeScaling& scaling, double theta, int rotary_dim
          to_string(scaling.kind));
   switch (scaling.kind) {
     case Kind::none:
-    case Kind::linear:
-      break;
+    case Kind::linear: break;
     case Kind::dynamic_ntk:
       // The exponent is dim / (dim - 2).
       if (rotary_dim == 2)
@@ -165,9 +157,7 @@ void check_rope_scaling(const RopeScaling& scaling, double theta, int rotary_dim
              "{}: original_max_position_embeddings is {}, but longrope needs at least 2", where,
              scaling.original_max_position);
       break;
-    case Kind::divisors:
-      check_list(scaling.short_factor, "the list of divisors", rotary_dim, where);
-      break;
+    case Kind::divisors: check_list(scaling.short_factor, "the list of divisors", rotary_dim, where); break;
   }
 }
 
@@ -208,23 +198,16 @@ RopeFrequencies rope_frequencies(const RopeScaling& scaling, double theta, int r
     double frequency = std::pow(theta, -2.0 * pair / rotary_dim);
     switch (scaling.kind) {
       case Kind::none:
-      case Kind::dynamic_ntk:
-        break;
-      case Kind::linear:
-        frequency /= *scaling.factor;
-        break;
+      case Kind::dynamic_ntk: break;
+      case Kind::linear: frequency /= *scaling.factor; break;
       case Kind::yarn: {
         const double interpolated = ramp.at(pair);
         frequency = frequency / factor * interpolated + frequency * (1 - interpolated);
         break;
       }
-      case Kind::llama3:
-        frequency = llama3_frequency(scaling, frequency);
-        break;
+      case Kind::llama3: frequency = llama3_frequency(scaling, frequency); break;
       case Kind::longrope:
-      case Kind::divisors:
-        frequency /= double((*divisors)[size_t(pair)]);
-        break;
+      case Kind::divisors: frequency /= double((*divisors)[size_t(pair)]); break;
     }
     result.inverse_frequencies[size_t(pair)] = float(frequency);
   }

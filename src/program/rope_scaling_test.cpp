@@ -33,9 +33,7 @@ const std::vector<Expected>& table() {
 
 // transformers works in fp32: the exponent (relative error 2^-24, times the logarithm of the frequency, at
 // most 14), the power and up to six more roundings. Ours round once.
-double bound(double frequency) {
-  return (14 + 8) * 0x1p-24 * frequency;
-}
+double bound(double frequency) { return (14 + 8) * 0x1p-24 * frequency; }
 
 TEST(RopeScaling, MatchesTransformers) {
   ASSERT_EQ(table().size(), 20u);

@@ -39,7 +39,7 @@ struct ExecutorNeeds {
   size_t temporary = 0;   // the second half of a gated product; expert results before they are put in order
   size_t per_thread = 0;  // product kernels
   size_t rope = 0;        // cosines and sines of the step's positions
-  size_t attention = 0;      // partial states of long sequences
+  size_t attention = 0;   // partial states of long sequences
   uint64_t bytes(int threads) const {
     return arena + prepared + pair_prepared + temporary + rope + attention + per_thread * size_t(threads);
   }

@@ -1,7 +1,7 @@
 // The row-wise arithmetic between matrix products, on f32 rows: norms, activations, sums, rotary positions.
-// Bound: memory, 4 bytes per element and operand. Each row depends on itself only and is summed in a fixed order,
-// so results do not depend on threads or batch. One source (row_kernels_body.h) is compiled per instruction set;
-// row_kernels_reference in the test is the definition in double.
+// Bound: memory, 4 bytes per element and operand. Each row depends on itself only and is summed in a fixed
+// order, so results do not depend on threads or batch. One source (row_kernels_body.h) is compiled per
+// instruction set; row_kernels_reference in the test is the definition in double.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
-// The bodies of row_kernels.h. Included once by each row_kernels_<isa>.cpp, which is compiled for its instruction
-// set; plain loops over kLanes independent sums that the compiler turns into vectors. No include guard on purpose.
-// Everything lives in an anonymous namespace, so no copy built for a higher level can be linked into a lower one.
+// The bodies of row_kernels.h. Included once by each row_kernels_<isa>.cpp, which is compiled for its
+// instruction set; plain loops over kLanes independent sums that the compiler turns into vectors. No include
+// guard on purpose. Everything lives in an anonymous namespace, so no copy built for a higher level can be
+// linked into a lower one.
 #include <cmath>
 #include <cstring>
 
@@ -28,7 +29,8 @@ inline float bits_to_float(int32_t bits) {
 // e^x to 2 ulp (Cody & Waite reduction, degree-6 polynomial on [-ln2/2, ln2/2]); 0 and infinity at the ends.
 inline float exp_fast(float x) {
   const float clamped = x < -87.f ? -87.f : x > 88.f ? 88.f : x;
-  const float shifted = fused(clamped, 1.44269504f, 12582912.f);  // rounds to an integer in the low mantissa bits
+  const float shifted =
+      fused(clamped, 1.44269504f, 12582912.f);  // rounds to an integer in the low mantissa bits
   const float n = shifted - 12582912.f;
   float r = fused(n, -0.693359375f, clamped);
   r = fused(n, 2.12194440e-4f, r);
@@ -54,13 +56,14 @@ inline float tanh_fast(float x) {
   const float big = (1.f - e) / (1.f + e);
   const float s = a * a;
   const float small =
-      a * fused(s, fused(s, fused(s, fused(s, 0.0218694885f, -0.0539682540f), 0.133333333f), -0.333333333f), 1.f);
+      a *
+      fused(s, fused(s, fused(s, fused(s, 0.0218694885f, -0.0539682540f), 0.133333333f), -0.333333333f), 1.f);
   const float magnitude = a < 0.25f ? small : big;
   return __builtin_copysignf(magnitude, x);
 }
 
-// erf by Abramowitz & Stegun 7.1.26 would give 1.5e-7 absolute; near 0 that is not relative enough, so below 0.5 the
-// Maclaurin series is used instead.
+// erf by Abramowitz & Stegun 7.1.26 would give 1.5e-7 absolute; near 0 that is not relative enough, so below
+// 0.5 the Maclaurin series is used instead.
 inline float erf_fast(float x) {
   const float a = __builtin_fabsf(x);
   const float t = 1.f / fused(0.3275911f, a, 1.f);
@@ -71,7 +74,9 @@ inline float erf_fast(float x) {
   p = fused(p, t, 0.254829592f);
   const float big = 1.f - p * t * exp_fast(-a * a);
   const float s = a * a;
-  const float small = a * fused(s, fused(s, fused(s, fused(s, 0.00522397762f, -0.0268661706f), 0.112837917f), -0.376126389f), 1.12837917f);
+  const float small =
+      a * fused(s, fused(s, fused(s, fused(s, 0.00522397762f, -0.0268661706f), 0.112837917f), -0.376126389f),
+                1.12837917f);
   return __builtin_copysignf(a < 0.5f ? small : big, x);
 }
 
@@ -103,7 +108,8 @@ inline void with_activation(program::Activation activation, F&& f) {
   }
 }
 
-// The sum of term(i) over n elements: kLanes running sums, then added pairwise. The order is part of the result.
+// The sum of term(i) over n elements: kLanes running sums, then added pairwise. The order is part of the
+// result.
 template <typename Term>
 inline float lane_sum(int64_t n, Term&& term) {
   float sums[kLanes] = {};
@@ -198,7 +204,8 @@ void multiply_add(const float* x, float factor, int64_t n, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] += x[i] * factor;
 }
 
-constexpr RowKernels kKernels{rms_norm, layer_norm, add, clamp, scale, soft_cap, activate, gated, rope, multiply_add};
+constexpr RowKernels kKernels{rms_norm, layer_norm, add,   clamp, scale,
+                              soft_cap, activate,   gated, rope,  multiply_add};
 
 }  // namespace
 }  // namespace cairn::cpu

@@ -25,7 +25,8 @@ double activation_reference(Activation activation, double x) {
     case Activation::relu: return x > 0 ? x : 0;
     case Activation::silu: return x / (1 + std::exp(-x));
     case Activation::gelu: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
-    case Activation::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
     case Activation::quick_gelu: return x / (1 + std::exp(-1.702 * x));
     case Activation::sigmoid: return 1 / (1 + std::exp(-x));
   }
@@ -42,8 +43,8 @@ class RowKernelsTest : public ::testing::TestWithParam<Isa> {
 
 constexpr int64_t kSizes[] = {1, 7, 15, 16, 17, 64, 255, 4096, 4099};
 
-// 16 sums of n/16 rounded terms each, then 4 additions, a root, a division and two products: relative error of the
-// norm below (n/32 + 12) ulp because the sum's error is halved by the root.
+// 16 sums of n/16 rounded terms each, then 4 additions, a root, a division and two products: relative error
+// of the norm below (n/32 + 12) ulp because the sum's error is halved by the root.
 TEST_P(RowKernelsTest, RmsNormMatchesReference) {
   for (const int64_t n : kSizes)
     for (const float magnitude : {1e-12f, 1.f, 1e12f}) {
@@ -56,7 +57,8 @@ TEST_P(RowKernelsTest, RmsNormMatchesReference) {
       for (size_t i = 0; i < x.size(); ++i) {
         const double want = x[i] * scale * (1 + double(weight[i]));
         // (1 + w) is rounded once at the size of 1 + |w|
-        const double bound = (double(n) / 32 + 12) * 0x1p-24 * std::abs(want) + 2 * 0x1p-24 * std::abs(x[i] * scale) * (1 + std::abs(weight[i]));
+        const double bound = (double(n) / 32 + 12) * 0x1p-24 * std::abs(want) +
+                             2 * 0x1p-24 * std::abs(x[i] * scale) * (1 + std::abs(weight[i]));
         ASSERT_NEAR(y[i], want, bound) << "n " << n << " i " << i;
       }
     }
@@ -74,14 +76,15 @@ TEST_P(RowKernelsTest, LayerNormMatchesReference) {
     for (size_t i = 0; i < x.size(); ++i) {
       const double want = (x[i] - mean) * scale * weight[i] + bias[i];
       // the mean's error of n/16 ulp of the largest |x| (about 4) passes through scale and weight
-      const double bound = (double(n) / 16 + 16) * 0x1p-24 * (4 * scale * std::abs(weight[i]) + std::abs(want) + 1);
+      const double bound =
+          (double(n) / 16 + 16) * 0x1p-24 * (4 * scale * std::abs(weight[i]) + std::abs(want) + 1);
       ASSERT_NEAR(y[i], want, bound) << "n " << n << " i " << i;
     }
   }
 }
 
-// exp_fast is good to 2 ulp, every formula adds at most 8 roundings; near x = 0 the results go to 0 with x, where
-// the bound is relative to |x|.
+// exp_fast is good to 2 ulp, every formula adds at most 8 roundings; near x = 0 the results go to 0 with x,
+// where the bound is relative to |x|.
 TEST_P(RowKernelsTest, ActivationsMatchReference) {
   for (const auto activation : {Activation::identity, Activation::relu, Activation::silu, Activation::gelu,
                                 Activation::gelu_tanh, Activation::quick_gelu, Activation::sigmoid}) {
@@ -95,7 +98,8 @@ TEST_P(RowKernelsTest, ActivationsMatchReference) {
     for (size_t i = 0; i < x.size(); ++i) {
       const double want = activation_reference(activation, x[i]);
       // 1 + tanh or 1 + erf is rounded at size 1, so far left the error is 8 ulp of |x|
-      const double bound = 12 * 0x1p-24 * std::abs(x[i]) + (activation == Activation::sigmoid ? 12 * 0x1p-24 : 0) + 1e-37;
+      const double bound =
+          12 * 0x1p-24 * std::abs(x[i]) + (activation == Activation::sigmoid ? 12 * 0x1p-24 : 0) + 1e-37;
       ASSERT_NEAR(y[i], want, bound) << program::to_string(activation) << " of " << x[i];
       ASSERT_NEAR(gated[i], want * up[i], bound * std::abs(up[i]) + 0x1p-23 * std::abs(want * up[i]));
     }
@@ -124,12 +128,14 @@ TEST_P(RowKernelsTest, RopeTurnsPairsAndPassesTheRestThrough) {
   for (const auto pairing : {program::RopePairing::half, program::RopePairing::adjacent}) {
     std::vector<float> y(x.size(), NAN), in_place = x;
     kernels().rope(x.data(), cosine.data(), sine.data(), kHeads, kDim, kRotary, pairing, y.data());
-    kernels().rope(in_place.data(), cosine.data(), sine.data(), kHeads, kDim, kRotary, pairing, in_place.data());
+    kernels().rope(in_place.data(), cosine.data(), sine.data(), kHeads, kDim, kRotary, pairing,
+                   in_place.data());
     EXPECT_EQ(y, in_place);
     for (int h = 0; h < kHeads; ++h)
       for (int i = 0; i < kRotary / 2; ++i) {
         const bool half = pairing == program::RopePairing::half;
-        const size_t a = size_t(h * kDim + (half ? i : 2 * i)), b = size_t(h * kDim + (half ? i + kRotary / 2 : 2 * i + 1));
+        const size_t a = size_t(h * kDim + (half ? i : 2 * i)),
+                     b = size_t(h * kDim + (half ? i + kRotary / 2 : 2 * i + 1));
         const auto c = double(cosine[size_t(i)]), s = double(sine[size_t(i)]);
         EXPECT_NEAR(y[a], x[a] * c - x[b] * s, 1e-6);
         EXPECT_NEAR(y[b], x[b] * c + x[a] * s, 1e-6);
