@@ -83,7 +83,7 @@ CASES = {
     "llama-linear-bias": ({**LLAMA, "attention_bias": True, "mlp_bias": True,
                            "rope_scaling": {"type": "linear", "factor": 4.0}}, {"gguf": True}),
     "llama-dynamic": ({**LLAMA, "max_position_embeddings": 80, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
-                      {"prompts": [9, 100], "rope_length": 164}),
+                      {"prompts": [9, 90], "rope_length": 154}),
     "llama-yarn-head-dim": ({**{k: v for k, v in LLAMA.items() if k != "rope_theta"}, "head_dim": 16,
                              "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
                                                  "original_max_position_embeddings": 64}}, {"gguf": True}),

@@ -10,7 +10,7 @@
 
 #include "codecs/codec.h"
 #include "command.h"
-#include "formats/untrusted_text.h"
+#include "formats/json_file.h"
 #include "model_path.h"
 #include "output.h"
 #include "terminal.h"

@@ -195,6 +195,23 @@ std::vector<float> read_divisors(const Checkpoint& checkpoint) {
   return divisors;
 }
 
+// How many tokens a sequence may have: what the file states, or more where a rope scaling is there to stretch
+// it.
+int64_t longest_context(const program::Program& program, int64_t stated) {
+  int64_t longest = stated;
+  for (const auto& rope : program.ropes) {
+    const auto& scaling = rope.scaling;
+    longest =
+        std::max(longest, rope.max_position);  // the library's default where the file leaves the field out
+    const double factor = std::min(scaling.factor.value_or(1), 1e6);
+    if (scaling.kind == program::RopeScaling::Kind::dynamic_ntk)
+      longest = std::max(longest, int64_t(double(rope.max_position) * factor));
+    if (scaling.kind == program::RopeScaling::Kind::yarn)
+      longest = std::max(longest, int64_t(double(scaling.original_max_position) * factor));
+  }
+  return longest;
+}
+
 }  // namespace
 
 bool Source::has(std::string_view tensor) const { return find_tensor(checkpoint, tensor) != nullptr; }
@@ -244,10 +261,8 @@ Model open_model(Checkpoint checkpoint) {
   const auto length = [&](const char* field) {
     return formats::optional_int(model.config, field, 1, int64_t{1} << 40, model.file);
   };
-  // A rotary model knows its length even where the file leaves the field to the library's default.
-  const int64_t otherwise = model.program.ropes.empty() ? 2048 : model.program.ropes.front().max_position;
-  model.context_length =
-      length("max_position_embeddings").value_or(length("n_positions").value_or(otherwise));
+  const auto stated = length("max_position_embeddings").value_or(length("n_positions").value_or(2048));
+  model.context_length = longest_context(model.program, stated);
   return model;
 }
 
