@@ -4,18 +4,12 @@
 
 #include "base/error.h"
 #include "command.h"
+#include "formats/hub.h"
 
 namespace cairn::app {
 namespace {
 
 constexpr const char* kShippedModel = "cairn-stories/cairn-stories-q8_0.gguf";
-
-bool is_name(std::string_view part) {
-  if (part.empty() || part.size() > 96 || part.front() == '.' || part.front() == '-') return false;
-  if (part.find("..") != part.npos) return false;
-  return part.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") ==
-         part.npos;
-}
 
 // What lies beside a path that does not exist and is spelt nearly like it; empty when nothing does.
 std::string neighbour(const std::filesystem::path& missing) {
@@ -31,16 +25,6 @@ std::string neighbour(const std::filesystem::path& missing) {
 }
 
 }  // namespace
-
-bool is_hub_name(const std::string& argument) {
-  const size_t slash = argument.find('/');
-  if (slash == argument.npos) return false;
-  const size_t colon = argument.find(':', slash);
-  if (colon != argument.npos && colon + 1 == argument.size()) return false;
-  return is_name(std::string_view(argument).substr(0, slash)) &&
-         is_name(std::string_view(argument).substr(slash + 1,
-                                                   colon == argument.npos ? colon : colon - slash - 1));
-}
 
 std::vector<std::filesystem::path> shipped_model_folders() {
   std::vector<std::filesystem::path> folders;
@@ -74,8 +58,13 @@ std::filesystem::path resolve_model(const std::string& argument) {
   if (std::filesystem::exists(argument, error)) return argument;
   if (error && error != std::errc::not_a_directory)
     fail(ErrorKind::io, "cannot look at {}: {}", argument, error.message());
+  const bool hub_name = formats::is_model_name(argument);
+  if (hub_name)
+    if (const auto cached = formats::find_cached(formats::parse_model_name(argument),
+                                                 formats::pull_options_from_environment()))
+      return *cached;
   const std::string near = neighbour(argument);
-  if (is_hub_name(argument) && near.empty())
+  if (hub_name && near.empty())
     fail(ErrorKind::not_found,
          "there is no file or folder '{0}', and no model of that name was pulled\nhint: `cairn pull {0}` "
          "fetches it",

@@ -20,8 +20,4 @@ std::filesystem::path resolve_model(const std::string& argument);
 std::filesystem::path shipped_model();
 std::vector<std::filesystem::path> shipped_model_folders();
 
-// "org/name" or "org/name:file", as hubs spell repositories: two names of letters, digits, '-', '_', '.'; no
-// "..".
-bool is_hub_name(const std::string& argument);
-
 }  // namespace cairn::app
