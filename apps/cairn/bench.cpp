@@ -1,0 +1,271 @@
+// cairn bench: prefill, decode and depth speed of one model, beside the ceiling measured in the same run.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "command.h"
+#include "engine/engine.h"
+#include "model_options.h"
+#include "model_path.h"
+#include "output.h"
+#include "plan/machine.h"
+#include "program/trace.h"
+#include "terminal.h"
+
+namespace cairn::app {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  std::vector<int64_t> prompts = {512}, answers = {128}, depths = {0};
+  int64_t batch = 1, step_tokens = 512;
+  int repetitions = 3;
+  std::string trace;
+  bool json = false;
+};
+
+struct Row {
+  std::string test;
+  int64_t tokens = 0, depth = 0;
+  std::vector<double> seconds;  // per repetition
+  program::Work work;           // of one repetition
+  uint64_t hash = 0;            // of the last logits: the same build on the same machine gives the same bits
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+uint64_t hash_logits(const float* logits, int64_t count) {
+  uint64_t hash = 14695981039346656037u;  // FNV-1a over the bytes
+  const auto* bytes = reinterpret_cast<const unsigned char*>(logits);
+  for (int64_t i = 0; i < count * 4; ++i) hash = (hash ^ bytes[i]) * 1099511628211u;
+  return hash;
+}
+
+// Token ids that look like a prompt to the embedding: spread over the vocabulary, the same in every run.
+std::vector<int32_t> random_ids(int64_t count, int64_t vocabulary, uint64_t seed) {
+  std::vector<int32_t> ids;
+  for (int64_t i = 0; i < count; ++i) {
+    seed += 0x9e3779b97f4a7c15u;
+    uint64_t z = seed;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    ids.push_back(int32_t((z ^ (z >> 31)) % uint64_t(vocabulary)));
+  }
+  return ids;
+}
+
+class Bench {
+ public:
+  Bench(engine::Engine& engine, const Options& options) : engine_(engine), options_(options) {}
+
+  Row prefill(int64_t tokens, int64_t depth) {
+    Row row{fmt::format("pp{}", tokens), tokens, depth, {}, {}, 0};
+    return measure(std::move(row), [&](std::vector<kv::Sequence>& sequences, Row& r) {
+      r.work = {};
+      for (int64_t done = 0; done < tokens; done += options_.step_tokens) {
+        const int64_t count = std::min(options_.step_tokens, tokens - done);
+        count_work(r, count, done + count == tokens ? 1 : 0, depth + done);
+      }
+      const auto ids = random_ids(tokens, engine_.model().vocabulary_size, 1);
+      const auto step = engine_.feed(sequences.front(), ids, 1, depth + tokens, {}, trace());
+      r.hash = hash_logits(step.logits, engine_.model().vocabulary_size);
+    });
+  }
+
+  Row decode(int64_t tokens, int64_t depth) {
+    const int64_t batch = options_.batch;
+    Row row{batch == 1 ? fmt::format("tg{}", tokens) : fmt::format("tg{} x{}", tokens, batch),
+            tokens * batch,
+            depth,
+            {},
+            {},
+            0};
+    return measure(std::move(row), [&](std::vector<kv::Sequence>& sequences, Row& r) {
+      r.work = {};
+      std::vector<std::vector<int32_t>> ids;
+      for (int64_t b = 0; b < batch; ++b)
+        ids.push_back(random_ids(tokens, engine_.model().vocabulary_size, uint64_t(b) + 2));
+      for (int64_t t = 0; t < tokens; ++t) {
+        std::vector<cpu::SequenceStep> steps;
+        for (int64_t b = 0; b < batch; ++b)
+          steps.push_back({&sequences[size_t(b)], 0, {&ids[size_t(b)][size_t(t)], 1}, 1, depth + tokens});
+        const auto result = engine_.step(steps, trace());
+        r.hash = hash_logits(result.logits, 64);
+        count_work(r, batch, batch, depth + t);
+      }
+    });
+  }
+
+  program::Trace recorded;
+
+ private:
+  program::Trace* trace() { return options_.trace.empty() ? nullptr : &recorded; }
+
+  void count_work(Row& row, int64_t tokens, int64_t logits, int64_t context) {
+    const auto& kv = engine_.kv().config();
+    program::StepSizes sizes;
+    sizes.tokens = tokens;
+    sizes.logits = logits;
+    sizes.context = context;
+    sizes.sequences = options_.batch > 1 && tokens == options_.batch ? options_.batch : 1;
+    sizes.kv_bytes_per_element_x16 =
+        int(16 * (kv::row_bytes(kv.form, kv.head_dim_k) + kv::row_bytes(kv.form, kv.head_dim_v)) /
+            (kv.head_dim_k + kv.head_dim_v));
+    row.work += program::work(engine_.program(), sizes);
+  }
+
+  // One warm-up, then the repetitions; each starts from a cache of `depth` tokens.
+  template <typename F>
+  Row measure(Row row, F&& body) {
+    std::vector<kv::Sequence> sequences;
+    for (int64_t b = 0; b < options_.batch; ++b) sequences.emplace_back(engine_.kv());
+    if (row.depth > 0) {
+      const auto ids = random_ids(row.depth, engine_.model().vocabulary_size, 7);
+      ProgressBar bar("filling the cache", uint64_t(row.depth * options_.batch), ProgressUnit::tokens);
+      for (auto& sequence : sequences)
+        engine_.feed(sequence, ids, 0, row.depth + row.tokens,
+                     [&](int64_t done) { bar.update(uint64_t(done)); });
+    }
+    for (int i = -1; i < options_.repetitions; ++i) {
+      for (auto& sequence : sequences) sequence.truncate(row.depth);
+      if (i < 0) recorded.clear();
+      const double start = seconds_now();
+      body(sequences, row);
+      if (i >= 0) row.seconds.push_back(seconds_now() - start);
+    }
+    return row;
+  }
+
+  engine::Engine& engine_;
+  const Options& options_;
+};
+
+nlohmann::ordered_json as_json(const Row& row, double ceiling_gb) {
+  const double seconds = median(row.seconds);
+  return {{"test", row.test},
+          {"tokens", row.tokens},
+          {"depth", row.depth},
+          {"seconds", row.seconds},
+          {"median_seconds", seconds},
+          {"tokens_per_second", double(row.tokens) / seconds},
+          {"gb_per_second", double(row.work.bytes()) / seconds / 1e9},
+          {"gflop_per_second", double(row.work.operations) / seconds / 1e9},
+          {"share_of_read_bandwidth", double(row.work.bytes()) / seconds / 1e9 / ceiling_gb},
+          {"logits_hash", fmt::format("{:016x}", row.hash)}};
+}
+
+int run(const Options& options) {
+  if (options.repetitions < 1)
+    fail(ErrorKind::invalid_argument, "--repetitions is {}; it must be 1 or more", options.repetitions);
+  if (options.batch < 1 || options.batch > 4096)
+    fail(ErrorKind::invalid_argument, "--batch is {}; it must lie between 1 and 4096", options.batch);
+  int64_t longest = 0;
+  for (const int64_t depth : options.depths)
+    for (const auto* list : {&options.prompts, &options.answers})
+      for (const int64_t tokens : *list) {
+        if (tokens < 0 || depth < 0)
+          fail(ErrorKind::invalid_argument, "lengths and depths must be 0 or more");
+        longest = std::max(longest, depth + tokens);
+      }
+  engine::EngineOptions engine_options;
+  engine_options.threads = options.model.load.threads;
+  engine_options.kv_form = parse_kv_form(options.model.load.kv);
+  engine_options.step_tokens = std::max(options.step_tokens, options.batch);
+  engine_options.step_logits = options.batch;
+  auto model = models::open_model(resolve_model(options.model.model));
+  // Pages of 32 tokens: each sequence may waste one.
+  engine_options.context =
+      std::min(model.context_length, std::max<int64_t>((longest + 32) * options.batch, 32));
+  const double load_start = seconds_now();
+  engine::Engine engine(std::move(model), engine_options);
+  const double load_seconds = seconds_now() - load_start;
+
+  const auto machine = plan::describe_machine();
+  const auto bandwidth = plan::measure_read_bandwidth(engine.pool(), plan::bandwidth_test_bytes(machine));
+  Bench bench(engine, options);
+  std::vector<Row> rows;
+  for (const int64_t depth : options.depths) {
+    for (const int64_t tokens : options.prompts)
+      if (tokens > 0) rows.push_back(bench.prefill(tokens, depth));
+    for (const int64_t tokens : options.answers)
+      if (tokens > 0) rows.push_back(bench.decode(tokens, depth));
+  }
+  if (!options.trace.empty()) {
+    write_chrome_trace(bench.recorded, engine.program(), options.trace);
+    fmt::print(stderr, "{}", summarize(bench.recorded, engine.program()));
+  }
+
+  const double ceiling = bandwidth.median_gb_per_s;
+  if (options.json) {
+    nlohmann::ordered_json json{{"model", engine.model().file},
+                                {"family", engine.model().family},
+                                {"parameters", engine.model().parameters},
+                                {"weight_bytes", engine.memory().weights},
+                                {"load_seconds", load_seconds},
+                                {"cpu", machine.cpu},
+                                {"instructions", to_string(active_isa())},
+                                {"threads", engine.threads()},
+                                {"kv", options.model.load.kv},
+                                {"batch", options.batch},
+                                {"read_gb_per_second", ceiling},
+                                {"version", CAIRN_VERSION}};
+    for (const auto& row : rows) json["results"].push_back(as_json(row, ceiling));
+    write_out(json.dump(2) + "\n");
+    return 0;
+  }
+  write_out(fmt::format(
+      "{}\n{}, {} threads, {}; weights {}, loaded in {:.2f} s; memory read {:.1f} GB/s (median of {})\n\n",
+      engine.model().file, machine.cpu, engine.threads(), to_string(active_isa()),
+      readable_bytes(engine.memory().weights), load_seconds, ceiling, bandwidth.repetitions));
+  write_out(fmt::format("{:<14}{:>8}{:>12}{:>10}{:>10}{:>12}{:>12}\n", "test", "depth", "tok/s", "spread",
+                        "GB/s", "of read", "GFLOP/s"));
+  for (const auto& row : rows) {
+    const double seconds = median(row.seconds);
+    const auto [low, high] = std::minmax_element(row.seconds.begin(), row.seconds.end());
+    const double gb = double(row.work.bytes()) / seconds / 1e9;
+    write_out(fmt::format("{:<14}{:>8}{:>12.2f}{:>9.1f}%{:>10.2f}{:>11.1f}%{:>12.1f}\n", row.test, row.depth,
+                          double(row.tokens) / seconds, 100 * (*high - *low) / seconds, gb,
+                          100 * gb / ceiling, double(row.work.operations) / seconds / 1e9));
+  }
+  return 0;
+}
+
+std::function<int()> setup(CLI::App& app) {
+  auto o = std::make_shared<Options>();
+  add_model_options(app, o->model);
+  app.add_option("-p,--prompt", o->prompts, "prompt lengths to read (0: none)")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("-n,--tokens", o->answers, "tokens to decode (0: none)")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("-d,--depth", o->depths, "tokens already in the cache")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("-b,--batch", o->batch, "sequences decoded together")->capture_default_str();
+  app.add_option("--step", o->step_tokens, "most prompt tokens per step")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
+  app.add_option("-r,--repetitions", o->repetitions, "runs of each test")->capture_default_str();
+  app.add_option("--trace", o->trace, "write a Chrome/Perfetto trace and print a summary by instruction");
+  app.add_flag("--json", o->json, "machine-readable output");
+  return [o] { return run(*o); };
+}
+
+const RegisterCommand registered({"bench", "measure prefill and decode speed beside the machine's ceiling",
+                                  setup});
+
+}  // namespace
+}  // namespace cairn::app
