@@ -12,8 +12,8 @@ namespace {
 
 struct ScalarLanes {
   static constexpr Isa kIsa = Isa::scalar;
-  static constexpr int kRows = 4, kPanels = 1;            // tile of the integer kernels
-  static constexpr int kFloatRows = 4, kFloatPanels = 1;  // and of the float kernels
+  static constexpr int kRows = 1, kPanels = 1;            // tile of the integer kernels
+  static constexpr int kFloatRows = 1, kFloatPanels = 1;  // and of the float kernels
   static constexpr int kRowPanels = 1;                    // panels side by side for one row of floats
   static constexpr int kSignedOffset = 0;                 // dp_signed adds this times the sum of s
 

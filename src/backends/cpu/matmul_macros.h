@@ -8,7 +8,11 @@
 
 #include "backends/cpu/matmul.h"
 
+// Vector code inlines everything. A translation unit whose lanes are plain arrays must not (GCC took 4.6 GB
+// and minutes for it): it defines CAIRN_INLINE empty before the first include.
+#ifndef CAIRN_INLINE
 #define CAIRN_INLINE __attribute__((always_inline))
+#endif
 
 namespace cairn::cpu {
 namespace {

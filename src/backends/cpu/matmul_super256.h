@@ -252,10 +252,16 @@ struct UnpackedSuper {
   alignas(64) float d_min[16];
 };
 
-// The two ways a tile meets its weights. enter(b) goes to a super-block.
+// The two ways a tile meets its weights. enter(b) goes to a super-block. Packed fields differ from sub-block
+// to sub-block, so their loop is unrolled; unpacked ones do not, and a loop keeps the compiler's time in
+// minutes.
 template <class C>
 struct PackedSuper {
   using S = typename C::Lanes;
+  template <typename F>
+  static CAIRN_INLINE void each_sub(F&& f) {
+    unroll<C::kSubs>(f);
+  }
   const std::byte* heads;
   const std::byte* bodies;
   const std::byte* head;
@@ -267,7 +273,7 @@ struct PackedSuper {
     C::scales(head, body, scales);
   }
   template <int s, int j>
-  CAIRN_INLINE typename S::I w() const {
+  CAIRN_INLINE typename S::I w(std::integral_constant<int, s>, std::integral_constant<int, j>) const {
     return C::template w<s, j>(body);
   }
   CAIRN_INLINE typename S::I scale(int s) const { return scales.scale[s]; }
@@ -281,11 +287,12 @@ struct UnpackedSuperSource {
   using S = typename C::Lanes;
   const UnpackedSuper<C>* blocks;
   const UnpackedSuper<C>* at;
-  CAIRN_INLINE void enter(int64_t b) { at = blocks + b; }
-  template <int s, int j>
-  CAIRN_INLINE typename S::I w() const {
-    return S::load(at->w[s * (64 / C::kSubs) + j]);
+  template <typename F>
+  static CAIRN_INLINE void each_sub(F&& f) {
+    for (int s = 0; s < C::kSubs; s++) f(s);
   }
+  CAIRN_INLINE void enter(int64_t b) { at = blocks + b; }
+  CAIRN_INLINE typename S::I w(int s, int j) const { return S::load(at->w[s * (64 / C::kSubs) + j]); }
   CAIRN_INLINE typename S::I scale(int s) const { return at->scales.scale[s]; }
   CAIRN_INLINE typename S::I pair(int i) const { return at->scales.pair[i]; }
   CAIRN_INLINE typename S::F d() const { return S::load_f(at->d); }
@@ -299,8 +306,7 @@ void unpack_super(PackedSuper<C>& from, int64_t blocks, UnpackedSuper<C>* to) {
   for (int64_t b = 0; b < blocks; b++) {
     from.enter(b);
     unroll<C::kSubs>([&](auto s) CAIRN_INLINE {
-      unroll<kVectors>([&](auto j)
-                           CAIRN_INLINE { S::store(to[b].w[s * kVectors + j], from.template w<s, j>()); });
+      unroll<kVectors>([&](auto j) CAIRN_INLINE { S::store(to[b].w[s * kVectors + j], from.w(s, j)); });
     });
     to[b].scales = from.scales;
     S::store_f(to[b].d, from.d());
@@ -336,12 +342,12 @@ CAIRN_INLINE inline void super256_tile(const MatMulArgs& a, Source* sources, int
     typename S::I total[R][P];
     unroll<P>([&](auto p) CAIRN_INLINE { sources[p].enter(b); });
     unroll<R>([&](auto r) CAIRN_INLINE { unroll<P>([&](auto p) CAIRN_INLINE { total[r][p] = S::zero(); }); });
-    unroll<C::kSubs>([&](auto s) CAIRN_INLINE {
+    Source::each_sub([&](auto s) CAIRN_INLINE {
       typename S::I dot[R][P];
       unroll<R>([&](auto r) CAIRN_INLINE { unroll<P>([&](auto p) CAIRN_INLINE { dot[r][p] = S::zero(); }); });
       unroll<kVectors>([&](auto j) CAIRN_INLINE {
         typename S::I w[P];
-        unroll<P>([&](auto p) CAIRN_INLINE { w[p] = sources[p].template w<s, j>(); });
+        unroll<P>([&](auto p) CAIRN_INLINE { w[p] = sources[p].w(s, j); });
         unroll<R>([&](auto r) CAIRN_INLINE {
           const typename S::I v = S::bcast_load(x + size_t(r) * act_bytes + s * kSubElements + 4 * j);
           unroll<P>([&](auto p) CAIRN_INLINE {
