@@ -123,8 +123,8 @@ function(cairn_program)
   endif()
 endfunction()
 
-# One small program per file, linked with everything: bench/x_bench.cpp and the test drivers in tools/*.cpp. The other
-# sources in bench/ are shared by all of them.
+# One small program per file: bench/x_bench.cpp and the test drivers in tools/*.cpp, linked with everything or, for a
+# shorter build, with what a line "// Links: cairn_text" names. The other sources in bench/ are shared by all of them.
 function(cairn_small_programs)
   file(GLOB shared CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/bench/*.cpp)
   list(FILTER shared EXCLUDE REGEX "_bench\\.cpp$")
@@ -139,7 +139,14 @@ function(cairn_small_programs)
     foreach(source IN LISTS sources)
       get_filename_component(name ${source} NAME_WE)
       add_executable(${name} ${source})
-      target_link_libraries(${name} PRIVATE $<TARGET_NAME_IF_EXISTS:cairn_bench> ${CAIRN_FOLDERS})
+      file(STRINGS ${source} links REGEX "^// Links: " LIMIT_COUNT 1)
+      if(links)
+        string(REGEX REPLACE "^// Links: " "" links "${links}")
+        separate_arguments(links)
+        target_link_libraries(${name} PRIVATE ${links})
+      else()
+        target_link_libraries(${name} PRIVATE $<TARGET_NAME_IF_EXISTS:cairn_bench> ${CAIRN_FOLDERS})
+      endif()
     endforeach()
   endforeach()
 endfunction()

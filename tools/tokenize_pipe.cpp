@@ -4,6 +4,7 @@
 // Request:  u32 kind (0 encode, 1 decode keeping special tokens, 2 decode skipping them), u32 bytes, payload
 //           (UTF-8 text to encode; i32 ids to decode).
 // Answer:   u32 bytes, payload (i32 ids; text). A failure answers 0xffffffff, then u32 bytes and the message.
+// Links: cairn_text
 #include <cstdio>
 #include <cstring>
 #include <exception>

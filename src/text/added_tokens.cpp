@@ -9,7 +9,7 @@
 namespace cairn::text {
 namespace {
 
-constexpr size_t kLongestToken = 4096;  // keeps the search linear in the text
+constexpr size_t kLongestToken = 1024;  // keeps the search linear in the text
 
 // The code point that ends before `end`; end > 0.
 uint32_t code_point_before(std::string_view text, size_t end) {
@@ -24,6 +24,7 @@ void AddedTokens::set(std::vector<AddedToken> tokens,
                       const std::function<std::string(std::string_view)>& normalize,
                       const std::string& file) {
   for (AddedToken& token : tokens) {
+    token.decoded = token.normalized && normalize ? normalize(token.text) : token.text;
     if (token.text.size() > kLongestToken)
       fail(ErrorKind::invalid_file, "{}: added token {} has {} bytes; at most {} are supported", file,
            token.id, token.text.size(), kLongestToken);
@@ -39,10 +40,7 @@ void AddedTokens::set(std::vector<AddedToken> tokens,
   }
   for (size_t i = 0; i < tokens_.size(); ++i) {
     const AddedToken& token = tokens_[i];
-    if (token.normalized)
-      in_normalized_.insert(normalize ? normalize(token.text) : token.text, int32_t(i));
-    else
-      in_raw_.insert(token.text, int32_t(i));
+    (token.normalized ? in_normalized_ : in_raw_).insert(token.decoded, int32_t(i));
   }
 }
 

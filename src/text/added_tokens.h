@@ -14,18 +14,20 @@ namespace cairn::text {
 
 struct AddedToken {
   TokenId id = -1;
-  std::string text;
+  std::string text = {};
   bool special = false;
   bool single_word = false;  // only where no word character touches it
   bool lstrip = false;       // swallows white space before it
   bool rstrip = false;       // and after it
   bool normalized = false;   // searched in normalised text (and normalised itself), not in the text as given
+  std::string decoded =
+      {};  // what decoding gives: the text, normalised when `normalized`; set by AddedTokens
 };
 
 class AddedTokens {
  public:
   // normalize: applied to the text of tokens with `normalized`; may be null. A later token with the same text
-  // replaces the earlier one. Throws Error(invalid_file) for texts past 4096 bytes.
+  // replaces the earlier one. Throws Error(invalid_file) for texts past 1024 bytes.
   void set(std::vector<AddedToken> tokens, const std::function<std::string(std::string_view)>& normalize,
            const std::string& file);
 

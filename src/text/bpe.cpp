@@ -32,6 +32,9 @@ Bpe::Bpe(std::vector<std::pair<TokenId, std::string_view>> tokens, const std::ve
          BpeOptions options, const std::string& file)
     : options_(std::move(options)) {
   byte_level_ = options_.byte_level;
+  if (byte_level_)
+    for (std::string* affix : {&options_.prefix, &options_.suffix})
+      if (const auto bytes = from_visible(*affix)) *affix = *bytes;
   vocabulary_.reserve(tokens.size());
   for (const auto& [id, text] : tokens) {
     check_token_id(id, tokens.size(), file);
@@ -85,13 +88,14 @@ void Bpe::start_symbols(std::string_view word, std::vector<Symbol>& symbols) con
     pending_unk = -1;
   };
   std::string& text = scratch().text;
+  const bool plain = options_.prefix.empty() && options_.suffix.empty();
   for (uint32_t i = 0; i < word.size();) {
     uint32_t length = 1;
     TokenId id = -1;
-    if (byte_level_) {
+    if (byte_level_ && plain) {
       id = byte_ids_[uint8_t(word[i])];
     } else {
-      length = decode_utf8(word.substr(i)).bytes;
+      if (!byte_level_) length = decode_utf8(word.substr(i)).bytes;
       std::string_view key = word.substr(i, length);
       const bool last = i + length == word.size();
       if ((i > 0 && !options_.prefix.empty()) || (last && !options_.suffix.empty())) {

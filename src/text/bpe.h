@@ -18,8 +18,8 @@ struct BpeOptions {
   bool byte_fallback = false;  // a character without token becomes "<0x..>" tokens, when all of them exist
   bool fuse_unk = false;       // neighbouring unknown characters become one unknown token
   TokenId unk = -1;            // -1: unknown characters vanish
-  std::string prefix;          // continuing_subword_prefix: before every character but a word's first
-  std::string suffix;          // end_of_word_suffix: after a word's last character
+  std::string prefix = {};     // continuing_subword_prefix: before every character but a word's first
+  std::string suffix = {};     // end_of_word_suffix: after a word's last character
 };
 
 struct Merge {

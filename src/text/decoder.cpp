@@ -3,24 +3,13 @@
 #include <functional>
 
 #include "text/byte_level.h"
+#include "text/normalizer.h"
 #include "text/utf8.h"
 
 namespace cairn::text {
 namespace {
 
 using Tokens = DecodeStage::Tokens;
-
-std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {
-  if (from.empty()) return std::string(text);
-  std::string out;
-  for (size_t at = 0;;) {
-    const size_t found = text.find(from, at);
-    out += text.substr(at, found == text.npos ? text.npos : found - at);
-    if (found == text.npos) return out;
-    out += to;
-    at = found + from.size();
-  }
-}
 
 // A step that looks at one token at a time, with its position in the sequence.
 class EachToken : public DecoderStep {
@@ -257,6 +246,15 @@ std::string DecoderChain::Run::add(TokenId id, std::string text) {
   DecodeStage::Tokens tokens;
   tokens.push_back({id, std::move(text)});
   pass(0, std::move(tokens), out);
+  return out;
+}
+
+std::string DecoderChain::Run::skip() {
+  std::string out;
+  if (stages_.empty()) return out;
+  DecodeStage::Tokens tokens;
+  stages_[0]->skip(tokens);
+  pass(1, std::move(tokens), out);
   return out;
 }
 

@@ -23,6 +23,7 @@ class DecodeStage {
   using Tokens = std::vector<DecodedToken>;
   virtual ~DecodeStage() = default;
   virtual void add(DecodedToken token, Tokens& next) = 0;
+  virtual void skip(Tokens&) {}  // a special token stood here; asked of the first stage only
   virtual void finish(Tokens&) {}
 };
 
@@ -47,6 +48,7 @@ class DecoderChain {
    public:
     explicit Run(const DecoderChain&);
     std::string add(TokenId, std::string text);
+    std::string skip();  // in place of a special token that is not to be shown
     std::string finish();
 
    private:

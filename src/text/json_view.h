@@ -45,6 +45,11 @@ class JsonView {
     return {(*value_)[i], place_ + "/" + std::to_string(i)};
   }
 
+  // A list of steps that run one after the other on every text.
+  void check_steps() const {
+    if (size() > 256) fail(ErrorKind::unsupported, "{}: {} steps, at most 256 are supported", place_, size());
+  }
+
   const std::string& string() const {
     if (!value_->is_string()) wrong("a string");
     return value_->get_ref<const std::string&>();

@@ -3,6 +3,7 @@
 #include <cassert>
 
 #include "base/error.h"
+#include "text/byte_level.h"
 
 namespace cairn::text {
 
@@ -27,6 +28,15 @@ std::string_view Vocabulary::text(TokenId id) const {
   if (!has(id)) return {};
   const Span span = spans_[size_t(id)];
   return std::string_view(arena_).substr(span.begin, span.length);
+}
+
+std::optional<TokenId> find_token(const Model& model, std::string_view text) {
+  TokenId id = -1;
+  if (!model.byte_level())
+    id = model.vocabulary().find(text);
+  else if (const auto bytes = from_visible(text))
+    id = model.vocabulary().find(*bytes);
+  return id < 0 ? std::nullopt : std::optional(id);
 }
 
 std::optional<uint8_t> byte_of_token(std::string_view token) {

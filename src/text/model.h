@@ -51,6 +51,9 @@ class Model {
   bool byte_level_ = false;
 };
 
+// The id of a token by its text, in the visible alphabet for a byte-level model.
+std::optional<TokenId> find_token(const Model&, std::string_view text);
+
 // The byte of a token "<0x41>", as byte fallback writes it: exactly two hexadecimal digits.
 std::optional<uint8_t> byte_of_token(std::string_view token);
 std::string token_of_byte(uint8_t byte);  // "<0x0A>"

@@ -40,7 +40,7 @@ void PipelineTokenizer::encode_text(std::string_view text, bool at_start, std::v
 
 std::vector<TokenId> PipelineTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   std::string replaced;
-  if (!is_valid_utf8(text)) {
+  if (!pipeline_.normalizer_takes_invalid_utf8 && !is_valid_utf8(text)) {
     replaced = replace_invalid_utf8(text);
     text = replaced;
   }
@@ -62,7 +62,7 @@ std::vector<TokenId> PipelineTokenizer::encode(std::string_view text, const Enco
 }
 
 std::optional<std::string> PipelineTokenizer::token_text(TokenId id) const {
-  if (const AddedToken* added = pipeline_.added.find(id)) return added->text;
+  if (const AddedToken* added = pipeline_.added.find(id)) return added->decoded;
   const Vocabulary& vocabulary = pipeline_.model->vocabulary();
   if (!vocabulary.has(id)) return std::nullopt;
   const std::string_view text = vocabulary.text(id);
@@ -72,17 +72,16 @@ std::optional<std::string> PipelineTokenizer::token_text(TokenId id) const {
 
 std::optional<TokenId> PipelineTokenizer::token_to_id(std::string_view text) const {
   if (const AddedToken* added = pipeline_.added.find(text)) return added->id;
-  const Vocabulary& vocabulary = pipeline_.model->vocabulary();
-  TokenId id = -1;
-  if (!pipeline_.model->byte_level())
-    id = vocabulary.find(text);
-  else if (const auto bytes = from_visible(text))
-    id = vocabulary.find(*bytes);
-  return id < 0 ? std::nullopt : std::optional(id);
+  return find_token(*pipeline_.model, text);
 }
 
 bool PipelineTokenizer::is_special(TokenId id) const {
   const AddedToken* added = pipeline_.added.find(id);
+  return added && added->special;
+}
+
+bool PipelineTokenizer::is_special_text(std::string_view text) const {
+  const AddedToken* added = pipeline_.added.find(text);
   return added && added->special;
 }
 
@@ -100,8 +99,9 @@ class PipelineStream final : public DecodeStream {
   PipelineStream(const PipelineTokenizer& tokenizer, const DecoderChain& chain, bool skip_special)
       : tokenizer_(tokenizer), run_(chain), skip_special_(skip_special) {}
   std::string add(TokenId id) override {
-    if (skip_special_ && tokenizer_.is_special(id)) return {};
     auto text = tokenizer_.token_text(id);
+    // By text, not by id: the reference skips every token that reads like a special one.
+    if (skip_special_ && text && tokenizer_.is_special_text(*text)) return run_.skip();
     return text ? run_.add(id, std::move(*text)) : std::string();
   }
   std::string finish() override { return run_.finish(); }

@@ -27,6 +27,7 @@ struct Pipeline {
   DecoderChain decoder;
   SpecialTokens special;
   std::optional<std::string> chat_template;
+  bool normalizer_takes_invalid_utf8 = false;  // else broken sequences become U+FFFD before everything
 };
 
 class PipelineTokenizer final : public Tokenizer {
@@ -41,8 +42,9 @@ class PipelineTokenizer final : public Tokenizer {
   const SpecialTokens& special() const override { return pipeline_.special; }
   std::optional<std::string> chat_template() const override { return pipeline_.chat_template; }
 
-  // The token's text as the vocabulary file writes it; nullopt when there is no such id.
+  // The token's text as decoding takes it; nullopt when there is no such id.
   std::optional<std::string> token_text(TokenId) const;
+  bool is_special_text(std::string_view) const;
 
  private:
   void encode_text(std::string_view text, bool at_start, std::vector<TokenId>& out) const;

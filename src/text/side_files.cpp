@@ -3,7 +3,6 @@
 #include "base/error.h"
 #include "base/mapped_file.h"
 #include "formats/json_file.h"
-#include "text/byte_level.h"
 #include "text/loaders.h"
 
 namespace cairn::text {
@@ -63,13 +62,7 @@ void read_ends(const JsonView& config, Pipeline& pipeline) {
 
 std::optional<TokenId> find_token(const Pipeline& pipeline, std::string_view text) {
   if (const AddedToken* added = pipeline.added.find(text)) return added->id;
-  const Vocabulary& vocabulary = pipeline.model->vocabulary();
-  TokenId id = -1;
-  if (!pipeline.model->byte_level())
-    id = vocabulary.find(text);
-  else if (const auto bytes = from_visible(text))
-    id = vocabulary.find(*bytes);
-  return id < 0 ? std::nullopt : std::optional(id);
+  return find_token(*pipeline.model, text);
 }
 
 void complete_special_tokens(Pipeline& pipeline) {

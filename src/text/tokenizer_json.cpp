@@ -4,7 +4,9 @@
 #include "formats/json_file.h"
 #include "text/bpe.h"
 #include "text/loaders.h"
+#include "text/unigram.h"
 #include "text/utf8.h"
+#include "text/word_piece.h"
 
 namespace cairn::text {
 namespace {
@@ -62,12 +64,34 @@ std::unique_ptr<Model> parse_bpe(const JsonView& model, bool byte_level, const s
   return std::make_unique<Bpe>(tokens, merges, options, file);
 }
 
+std::unique_ptr<Model> parse_unigram(const JsonView& model, const std::string& file) {
+  const JsonView list = model.at("vocab");
+  std::vector<UnigramPiece> pieces;
+  pieces.reserve(list.size());
+  for (size_t i = 0; i < list.size(); ++i) pieces.push_back({list[i][0].string(), list[i][1].number()});
+  const int64_t unk = model.integer_or("unk_id", -1);
+  if (unk < -1 || unk >= int64_t(pieces.size()))
+    fail(ErrorKind::invalid_file, "{}/unk_id is {}, but there are {} pieces", model.place(), unk,
+         pieces.size());
+  return std::make_unique<Unigram>(pieces, TokenId(unk), model.boolean_or("byte_fallback", false),
+                                   Unigram::Reference::huggingface, file);
+}
+
 std::unique_ptr<Model> parse_model(const JsonView& model, bool byte_level, const std::string& file) {
   // Old files leave the type out; then the fields tell.
   std::string type = model.string_or("type", "");
   if (type.empty()) type = model.find("merges") ? "BPE" : model.find("unk_id") ? "Unigram" : "WordPiece";
   if (type == "BPE") return parse_bpe(model, byte_level, file);
-  model.unsupported("model", type);
+  if (type == "Unigram") return parse_unigram(model, file);
+  if (type != "WordPiece" && type != "WordLevel") model.unsupported("model", type);
+  const Tokens tokens = vocabulary_object(model.at("vocab"));
+  const TokenId unk =
+      token_named(tokens, model.string_or("unk_token", type == "WordPiece" ? "[UNK]" : "<unk>"));
+  if (type == "WordLevel") return std::make_unique<WordLevel>(tokens, unk, file);
+  const int64_t longest = model.integer_or("max_input_chars_per_word", 100);
+  if (longest < 0) model.at("max_input_chars_per_word").wrong("a number of characters");
+  return std::make_unique<WordPiece>(tokens, unk, model.string_or("continuing_subword_prefix", "##"),
+                                     size_t(longest), file);
 }
 
 std::vector<AddedToken> parse_added_tokens(const JsonView& list, const Pipeline& pipeline,
@@ -103,6 +127,7 @@ void parse_decoder(const JsonView& json, DecoderChain& chain) {
   };
   if (type == "Sequence") {
     const JsonView list = json.at("decoders");
+    list.check_steps();
     for (size_t i = 0; i < list.size(); ++i) parse_decoder(list[i], chain);
   } else if (type == "ByteLevel") {
     chain.add(byte_level_decoder());
