@@ -162,8 +162,10 @@ class Parser {
       invalid("{} has a key of {} bytes; 1 to {} are allowed", where_, key.size(), kLongestKey);
     where_ = fmt::format("key '{}'", shown(key));
     if (!gguf.index.emplace(key, gguf.metadata.size()).second) invalid("{} appears twice", where_);
+    const uint64_t begin = position_;
     const GgufType type = value_type();
     gguf.metadata.emplace_back(key, type == GgufType::array ? GgufValue(array()) : value(type));
+    gguf.encoded.push_back(bytes_.subspan(begin, position_ - begin));
   }
 
   GgufType value_type() {

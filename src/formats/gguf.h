@@ -43,7 +43,8 @@ struct Gguf {
   std::string name;  // for errors: the file's path
   uint32_t version = 0;
   std::vector<std::pair<std::string, GgufValue>> metadata;  // file order; names unique
-  std::map<std::string, size_t, std::less<>> index;         // name -> position in metadata
+  std::vector<std::span<const std::byte>> encoded;   // per entry: its u32 type and value as in the file
+  std::map<std::string, size_t, std::less<>> index;  // name -> position in metadata
   uint64_t alignment = 32;
   std::vector<Tensor> tensors;
   MappedFile file;
