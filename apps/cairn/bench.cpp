@@ -185,9 +185,8 @@ int run(const Options& options) {
   engine_options.step_tokens = std::max(options.step_tokens, options.batch);
   engine_options.step_logits = options.batch;
   auto model = models::open_model(resolve_model(options.model.model));
-  // Pages of 32 tokens: each sequence may waste one.
-  engine_options.context =
-      std::min(model.context_length, std::max<int64_t>((longest + 32) * options.batch, 32));
+  engine_options.context = std::max<int64_t>(longest, 1);
+  engine_options.cache_tokens = (longest + 32) * options.batch;  // each sequence may waste part of a page
   const double load_start = seconds_now();
   engine::Engine engine(std::move(model), engine_options);
   const double load_seconds = seconds_now() - load_start;

@@ -59,25 +59,29 @@ MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options)
   const auto kv_bytes = [&](int64_t tokens) {
     return uint64_t(kv::KvPool::bytes(kv_config(model, options.kv_form, tokens)));
   };
-  // The longest context within what is left; kv_bytes grows by whole pages.
+  // The most cached tokens within what is left; kv_bytes grows by whole pages.
   const uint64_t page = kv_bytes(kPageTokens);
   const uint64_t fixed = plan.weights + plan.scratch;
   const int64_t fitting =
       plan.available == 0
-          ? model.context_length
+          ? INT64_MAX / kPageTokens * kPageTokens
           : int64_t(plan.available > fixed ? (plan.available - fixed) / page : 0) * kPageTokens;
   const int64_t wanted =
       options.context != 0 ? options.context : std::min(model.context_length, kDefaultContext);
-  plan.context = options.context != 0 ? wanted : std::min(wanted, fitting);
-  if (fitting < std::max<int64_t>(plan.context, 1)) {
-    const uint64_t needed = fixed + kv_bytes(std::max<int64_t>(wanted, 1));
+  const int64_t cached = options.cache_tokens != 0 ? options.cache_tokens : wanted;
+  // Only a context that nobody asked for shrinks by itself.
+  const bool flexible = options.context == 0 && options.cache_tokens == 0;
+  plan.cache_tokens = flexible ? std::min(cached, fitting) : cached;
+  plan.context = std::min(wanted, plan.cache_tokens);
+  if (plan.cache_tokens < 1 || fitting < plan.cache_tokens) {
+    const uint64_t kv = kv_bytes(std::max<int64_t>(cached, 1));
     fail(ErrorKind::out_of_memory,
          "{} needs {} bytes (weights {}, KV cache of {} tokens {}, work space {}), {} are available; {}",
-         model.file, needed, plan.weights, wanted, kv_bytes(wanted), plan.scratch, plan.available,
+         model.file, fixed + kv, plan.weights, cached, kv, plan.scratch, plan.available,
          fitting > 0 ? fmt::format("a context of {} tokens or less fits", fitting)
                      : "take a model with fewer bits per weight or fewer parameters, or free memory");
   }
-  plan.kv = kv_bytes(plan.context);
+  plan.kv = kv_bytes(plan.cache_tokens);
   return plan;
 }
 
@@ -86,7 +90,7 @@ Engine::Engine(models::Model model, const EngineOptions& options)
       program_(options.fuse ? program::fuse(model_.program) : program::expand(model_.program)),
       memory_(plan_memory(model_, options)),
       pool_(options.threads) {
-  kv_ = std::make_unique<kv::KvPool>(kv_config(model_, options.kv_form, memory_.context));
+  kv_ = std::make_unique<kv::KvPool>(kv_config(model_, options.kv_form, memory_.cache_tokens));
   cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load);
   executor_ = std::make_unique<cpu::Executor>(program_, model_.weights, std::move(weights), pool_, *kv_,
                                               bounds_of(options), memory_.context);

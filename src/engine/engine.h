@@ -13,8 +13,10 @@
 namespace cairn::engine {
 
 struct EngineOptions {
-  int threads = 0;      // 0: one per core
-  int64_t context = 0;  // tokens in the KV cache; 0: the model's own length as far as memory allows
+  int threads = 0;  // 0: one per core
+  // The most tokens of a sequence; 0: the model's own length, up to 8192, as far as memory allows.
+  int64_t context = 0;
+  int64_t cache_tokens = 0;  // tokens in the KV pool, all sequences together; 0: one sequence's context
   kv::KvForm kv_form = kv::KvForm::f16;
   int64_t step_tokens = 512;  // the most rows of a step: longer prompts go in pieces
   int64_t step_logits = 8;    // the most rows of a step whose scores are wanted
@@ -26,7 +28,8 @@ struct EngineOptions {
 // Every byte that loading will take, before it takes any.
 struct MemoryPlan {
   uint64_t weights = 0, kv = 0, scratch = 0, available = 0;
-  int64_t context = 0;  // tokens that the KV pool will hold
+  int64_t context = 0;       // the most tokens of a sequence
+  int64_t cache_tokens = 0;  // tokens that the KV pool will hold
   uint64_t total() const { return weights + kv + scratch; }
 };
 
