@@ -31,7 +31,11 @@ const TileKernels& kernels_for(kv::KvForm form) {
 #if defined(__x86_64__)
   switch (active_isa()) {
     case Isa::amx:
+      if (form != kv::KvForm::f32) return kAttentionAmx;
+      return kAttentionAvx512;
     case Isa::vnni:
+      if (form != kv::KvForm::f32) return kAttentionVnni;
+      return kAttentionAvx512;
     case Isa::avx512: return kAttentionAvx512;
     case Isa::avx2: return kAttentionAvx2;
     case Isa::scalar: break;
@@ -179,12 +183,30 @@ class Call {
     for (; t < tile + kTileTokens; ++t) rows[t - tile] = zeros;
   }
 
+  // Asks for a tile's stored rows to come into the second-level cache: a head's rows of a page are one run,
+  // too short for the hardware to foresee the next.
+  void fetch(kv::Part part, const attention::QueryRows& s, int kv_head, int64_t tile, int64_t end) const {
+    const int64_t page_tokens = pool_.config().page_tokens, row_bytes = pool_.row_bytes(part);
+    for (int64_t t = tile; t < std::min(end, tile + kTileTokens);) {
+      const int64_t run = std::min({page_tokens - t % page_tokens, end - t, tile + kTileTokens - t});
+      const std::byte* rows = pool_.head(part, layer_, s.block_table[size_t(t / page_tokens)], kv_head) +
+                              t % page_tokens * row_bytes;
+      for (int64_t at = 0; at < run * row_bytes; at += 64) __builtin_prefetch(rows + at, 0, 2);
+      t += run;
+    }
+  }
+
   // Leaves in bench.total the state of the item's vectors over the item's tokens.
   void compute(const attention::WorkItem& item, Bench& bench) {
     const attention::QueryRows& s = plan_.sequences[size_t(item.sequence)];
     const int vectors = item.rows * group_, padded = int(round_up(vectors, kStripVectors));
     const int64_t strip_bytes = int64_t{kStripVectors} * dim_k_ * kernels_.element_bytes;
     const auto form = RowForm(pool_.config().form);
+
+    const FewVectorKernels* few = vectors <= kStripVectors ? kernels_.few : nullptr;
+    const auto pack_q = few ? few->pack_q : kernels_.pack_q;
+    const auto pack_k = few ? few->pack_k : kernels_.pack_k;
+    const auto run_strip = few ? few->strip : kernels_.strip;
 
     for (int first = 0; first < padded; first += kStripVectors) {
       const float* rows[kStripVectors];
@@ -195,7 +217,7 @@ class Call {
                                               p_.head_dim_k
                                    : nullptr;
       }
-      kernels_.pack_q(rows, p_.head_dim_k, dim_k_, bench.q + first / kStripVectors * strip_bytes);
+      pack_q(rows, p_.head_dim_k, dim_k_, bench.q + first / kStripVectors * strip_bytes);
     }
 
     StripArgs args{};
@@ -206,7 +228,7 @@ class Call {
     args.softcap = p_.softcap;
     args.scores = bench.scores;
     args.vectors = std::min(vectors, kStripVectors);
-    kernels_.begin(args);
+    (few ? few->begin : kernels_.begin)(args);
 
     bench.total.clear(padded, dim_v_);
     bool first_part = true;
@@ -217,15 +239,17 @@ class Call {
       for (int64_t tile = begin / kTileTokens * kTileTokens; tile < end; tile += kTileTokens) {
         const std::byte* rows[kTileTokens];
         const int tokens = int(std::min<int64_t>(end - tile, kTileTokens));
+        fetch(kv::Part::K, s, item.kv_head, tile + kTileTokens, item.token_end);
+        fetch(kv::Part::V, s, item.kv_head, tile + kTileTokens, item.token_end);
         tile_rows(kv::Part::K, s, item.kv_head, tile, begin, end, bench.zeros, rows);
-        kernels_.pack_k(form, rows, tokens, p_.head_dim_k, dim_k_, bench.k);
+        pack_k(form, rows, tokens, p_.head_dim_k, dim_k_, bench.k);
         tile_rows(kv::Part::V, s, item.kv_head, tile, begin, end, bench.zeros, rows);
         kernels_.pack_v(form, rows, tokens, p_.head_dim_v, dim_v_, bench.v);
         args.k = bench.k;
         args.v = bench.v;
         for (int first = 0; first < vectors; first += kStripVectors)
           strip(item, s, tile, first, std::min(kStripVectors, vectors - first), args, bench, state,
-                strip_bytes);
+                strip_bytes, run_strip);
       }
       if (!first_part) join(bench.total, state, vectors, dim_v_);
       first_part = false;
@@ -235,7 +259,8 @@ class Call {
   }
 
   void strip(const attention::WorkItem& item, const attention::QueryRows& s, int64_t tile, int first,
-             int count, StripArgs& args, Bench& bench, const State& state, int64_t strip_bytes) const {
+             int count, StripArgs& args, Bench& bench, const State& state, int64_t strip_bytes,
+             decltype(TileKernels::strip) run_strip) const {
     int from[kStripVectors], to[kStripVectors];
     float slopes[kStripVectors], offset[kStripVectors];
     args.tokens = 0;
@@ -264,7 +289,7 @@ class Call {
     args.o = state.o + int64_t{first} * dim_v_;
     args.m = state.m + first;
     args.l = state.l + first;
-    kernels_.strip(args);
+    run_strip(args);
   }
 
   void finish(const attention::WorkItem& item, const State& state) const {

@@ -213,12 +213,65 @@ void strip_f32(const StripArgs& a) {
     add_values<V, 1>(a.scores + i * kTokens, v, a.dim_v, a.tokens, a.o + i * a.dim_v);
 }
 
+// One head's vector into the cache. The same bits as codecs' scalar encoders for finite numbers; what is not
+// finite stays so in f16 and bf16 and becomes a NaN scale in q8_0, so that a broken activation does not look
+// plausible.
+template <typename V>
+void store_row(RowForm form, const float* x, int dim, std::byte* row) {
+  if (form == RowForm::f32) {
+    std::memcpy(row, x, size_t(dim) * 4);
+    return;
+  }
+  constexpr int kBlock = 32, kVectors = kBlock / V::N;
+  for (int d = 0; d < dim; d += kBlock) {
+    const int left = dim - d < kBlock ? dim - d : kBlock;
+    float padded[kBlock] = {};
+    const float* from = x + d;
+    if (left < kBlock) {
+      std::memcpy(padded, from, size_t(left) * 4);
+      from = padded;
+    }
+    if (form != RowForm::q8_0) {
+      uint16_t halves[kBlock];
+      for (int c = 0; c < kBlock; c += V::N) {
+        if (form == RowForm::f16) {
+          V::store_f16(halves + c, V::load(from + c));
+        } else {
+          V::store_bf16(halves + c, V::load(from + c));
+        }
+      }
+      std::memcpy(row + d * 2, halves, size_t(left) * 2);
+      continue;
+    }
+    typename V::F most = V::set(0), broken = V::set(0);
+    for (int c = 0; c < kVectors; ++c) {
+      const auto v = V::load(from + c * V::N);
+      most = V::max(most, V::abs(v));
+      broken = V::add(broken, V::mul(v, V::set(0)));  // NaN from NaN and infinity
+    }
+    const float largest = V::horizontal_max(most), sum = V::horizontal_sum(broken), scale = largest / 127.0f;
+    const float inverse =
+        scale > 0 && 1.0f / scale <= std::numeric_limits<float>::max() ? 1.0f / scale : 0.0f;
+    const uint16_t half = sum == 0 ? V::to_f16(scale) : uint16_t{0x7e00};
+    std::byte* block = row + d / kBlock * 34;
+    std::memcpy(block, &half, sizeof half);
+    int8_t q[kBlock];
+    for (int c = 0; c < kBlock; c += V::N) {
+      // Nearest, halves away from zero, as std::round: the addend is the float below 1/2, then the fraction
+      // is cut.
+      const auto v = V::mul(V::load(from + c), V::set(inverse));
+      V::store_i8(q + c, V::add(v, V::copy_sign(V::set(0x1.fffffep-2f), v)));
+    }
+    std::memcpy(block + 2, q, kBlock);
+  }
+}
+
 void nothing(const StripArgs&) {}
 void nothing() {}
 
 template <typename V>
-constexpr TileKernels kF32Kernels = {V::N,         4,       pack_q_f32, pack_k<V>, pack_v<V>,
-                                     strip_f32<V>, nothing, nothing};
+constexpr TileKernels kF32Kernels = {V::N,         4,       pack_q_f32, pack_k<V>, pack_v<V>, strip_f32<V>,
+                                     store_row<V>, nullptr, nothing,    nothing};
 
 }  // namespace
 }  // namespace cairn::cpu

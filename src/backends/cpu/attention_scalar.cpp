@@ -1,5 +1,6 @@
 // Any processor: eight floats as plain loops that the compiler vectorizes as it can. Products round before
 // they are added here (no FMA in the baseline).
+#include <bit>
 #include <cmath>
 
 #include "backends/cpu/attention_f32_tiles.h"
@@ -41,6 +42,16 @@ struct Plain {
   static void store(float* p, const F& a) {
     for (int i = 0; i < N; ++i) p[i] = a.x[i];
   }
+  static void store_f16(uint16_t* p, const F& a) {
+    for (int i = 0; i < N; ++i) p[i] = float_to_f16(a.x[i]);
+  }
+  static void store_bf16(uint16_t* p, const F& a) {
+    for (int i = 0; i < N; ++i) p[i] = float_to_bf16(a.x[i]);
+  }
+  static void store_i8(int8_t* p, const F& a) {  // towards zero; NaN is 0
+    for (int i = 0; i < N; ++i) p[i] = a.x[i] == a.x[i] ? int8_t(a.x[i]) : int8_t{0};
+  }
+  static uint16_t to_f16(float v) { return float_to_f16(v); }
   static F add(const F& a, const F& b) {
     return each([&](int i) { return a.x[i] + b.x[i]; });
   }

@@ -13,6 +13,7 @@
 
 #include "base/cpu_features.h"
 #include "base/error.h"
+#include "codecs/codec.h"
 
 namespace cairn::cpu {
 namespace {
@@ -332,6 +333,43 @@ TEST(CpuAttention, ANaNInTheKeysReachesTheOutput) {
       for (const float v : run(p, last, cache.pool, q.data(), 1).out)
         EXPECT_TRUE(std::isnan(v)) << name(isa, form);
     }
+}
+
+TEST(CpuAttention, AppendWritesTheSameBytesOnEveryLevel) {
+  const AttentionParams p = params(2, 2, 72, 45);
+  for (const KvForm form : kForms) {
+    std::vector<std::vector<std::byte>> written;
+    for (const Isa isa : levels()) {
+      const IsaLevel level(isa);
+      Cache cache(p, form, 16, {40});
+      auto k = gaussian(40 * 144, 20), v = gaussian(40 * 90, 21);
+      for (size_t i = 0; i < k.size(); ++i) k[i] *= std::exp2(float(int(i % 40) - 30));
+      v[5] = 0.5f, v[6] = 1.0f;  // ties of q8_0 when 127 halves are the largest
+      for (size_t i = 0; i < 45; ++i) v[i] = i == 44 ? 127.0f : float(i) - 22.5f;
+      ThreadPool two(2);
+      AttentionPlan plan = cache.plan({40});
+      append_kv(two, plan, cache.pool, 1, k.data(), v.data());
+      std::vector<std::byte> bytes;
+      for (const kv::Part part : {kv::Part::K, kv::Part::V})
+        for (const int32_t page : cache.sequences[0].block_table())
+          for (int head = 0; head < 2; ++head) {
+            const std::byte* rows = cache.pool.head(part, 1, page, head);
+            bytes.insert(bytes.end(), rows, rows + 8 * cache.pool.row_bytes(part));
+          }
+      // And what codecs' scalar encoder writes for the first row.
+      const codecs::Codec& codec = *codecs::find_codec(to_string(form));
+      std::vector<float> row(k.begin(), k.begin() + 72);
+      row.resize(form == KvForm::q8_0 ? 96 : 72);
+      std::vector<std::byte> want(size_t(*codecs::row_bytes(codec, row.size())));
+      codec.encode(row.data(), want.data(), int64_t(row.size()), nullptr);
+      ASSERT_EQ(std::memcmp(cache.pool.head(kv::Part::K, 1, plan.sequences[0].block_table[0], 0), want.data(),
+                            want.size()),
+                0)
+          << name(isa, form);
+      written.push_back(std::move(bytes));
+    }
+    for (const auto& bytes : written) EXPECT_EQ(bytes, written[0]) << to_string(form);
+  }
 }
 
 TEST(CpuAttention, RefusesShapesThatContradictTheCache) {

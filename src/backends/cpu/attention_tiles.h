@@ -43,9 +43,19 @@ struct TileKernels {
   void (*pack_k)(RowForm, const std::byte* const* rows, int tokens, int dim, int dim_padded, void* tile);
   void (*pack_v)(RowForm, const std::byte* const* rows, int tokens, int dim, int dim_padded, void* tile);
   void (*strip)(const StripArgs&);
+  void (*store_row)(RowForm, const float* values, int dim, std::byte* row);  // null: take avx512's
+  // For items of one strip (a decode step), with the same results to the bit; null: there is nothing better.
+  const struct FewVectorKernels* few;
   void (*begin)(
       const StripArgs&);  // before the strips of an item: dim_k, dim_v and vectors (the most of any strip)
   void (*end)();          // after them
+};
+
+struct FewVectorKernels {
+  decltype(TileKernels::pack_q) pack_q;
+  decltype(TileKernels::pack_k) pack_k;
+  decltype(TileKernels::strip) strip;
+  decltype(TileKernels::begin) begin;
 };
 
 extern const TileKernels kAttentionScalar;

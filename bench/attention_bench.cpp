@@ -1,0 +1,168 @@
+// Attention of one layer after the other over a paged cache: GB/s of keys and values in decode, GFLOP/s in
+// prefill, beside the read bandwidth and the FMA peak measured in the same minutes.
+//
+//   attention_bench [threads] [heads kv_heads head_dim layers]
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "backends/cpu/attention.h"
+#include "base/cpu_features.h"
+
+namespace {
+
+using namespace cairn;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+struct Spread {
+  double low, median, high;
+};
+
+template <typename F>
+Spread repeat(int times, F&& f) {
+  f();
+  std::vector<double> seconds;
+  for (int i = 0; i < times; ++i) {
+    const auto start = Clock::now();
+    f();
+    seconds.push_back(seconds_since(start));
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return {seconds.front(), seconds[seconds.size() / 2], seconds.back()};
+}
+
+// GB/s of plain reads of a buffer far larger than the caches that one core may keep.
+double read_bandwidth(ThreadPool& threads, const AlignedBuffer& buffer) {
+  static volatile uint64_t sink;
+  const Spread time = repeat(5, [&] {
+    threads.run([&](int thread) {
+      const Range part = split_range(int64_t(buffer.size()), thread, threads.size(), 4096);
+      const auto* words = reinterpret_cast<const uint64_t*>(buffer.data());
+      uint64_t sums[16] = {};
+      for (int64_t i = part.begin / 8; i + 16 <= part.end / 8; i += 16)
+        for (int lane = 0; lane < 16; ++lane) sums[lane] ^= words[i + lane];
+      for (const uint64_t s : sums) sink = sink ^ s;
+    });
+  });
+  return double(buffer.size()) / time.median * 1e-9;
+}
+
+void fill(float* values, size_t count, uint32_t seed) {
+  for (size_t i = 0; i < count; ++i) {
+    seed = seed * 1664525u + 1013904223u;
+    values[i] = float(int32_t(seed)) * 0x1p-31f * 1.7f;
+  }
+}
+
+struct Model {
+  cpu::AttentionParams params;
+  int layers;
+};
+
+struct Cache {
+  kv::KvPool pool;
+  kv::Sequence sequence;
+
+  Cache(const Model& m, kv::KvForm form, int64_t tokens, ThreadPool& threads)
+      : pool({.layers = m.layers,
+              .kv_heads = m.params.kv_heads,
+              .head_dim_k = m.params.head_dim_k,
+              .head_dim_v = m.params.head_dim_v,
+              .page_tokens = 32,
+              .form = form,
+              .pages = (tokens + 31) / 32}),
+        sequence(pool) {
+    sequence.append(tokens);
+    constexpr int kRows = 512;
+    const size_t width = size_t(m.params.kv_heads * m.params.head_dim_k);
+    std::vector<float> k(kRows * width), v(kRows * width);
+    fill(k.data(), k.size(), 1);
+    fill(v.data(), v.size(), 2);
+    for (int layer = 0; layer < m.layers; ++layer)
+      for (int64_t at = 0; at < tokens; at += kRows) {
+        attention::AttentionPlan plan;
+        plan.sequences.push_back({.rows = int32_t(std::min<int64_t>(kRows, tokens - at)),
+                                  .position = at,
+                                  .kv_len = tokens,
+                                  .block_table = sequence.block_table()});
+        cpu::append_kv(threads, plan, pool, layer, k.data(), v.data());
+      }
+  }
+};
+
+void decode(const Model& m, kv::KvForm form, int64_t tokens, ThreadPool& threads,
+            const AlignedBuffer& buffer) {
+  Cache cache(m, form, tokens, threads);
+  const auto& p = m.params;
+  attention::AttentionPlan plan;
+  plan.sequences.push_back(
+      {.rows = 1, .position = tokens - 1, .kv_len = tokens, .block_table = cache.sequence.block_table()});
+  std::vector<float> q(size_t(p.heads * p.head_dim_k)), out(size_t(p.heads * p.head_dim_v));
+  fill(q.data(), q.size(), 3);
+  cpu::AttentionScratch scratch(cpu::attention_scratch_bytes(p, tokens, threads.size()));
+  const double bandwidth = read_bandwidth(threads, buffer);
+  const Spread time = repeat(7, [&] {
+    for (int layer = 0; layer < m.layers; ++layer)
+      cpu::attention(threads, p, plan, cache.pool, layer, q.data(), out.data(), scratch);
+  });
+  const double bytes = double(tokens) * m.layers * p.kv_heads *
+                       double(cache.pool.row_bytes(kv::Part::K) + cache.pool.row_bytes(kv::Part::V));
+  const double rate = bytes / time.median * 1e-9;
+  fmt::print(
+      "decode  {:>5} {:>6} tokens  {:8.3f} ms ({:.3f}..{:.3f})  {:6.2f} GB/s of {:6.2f} read  {:3.0f}%\n",
+      to_string(form), tokens, time.median * 1e3, time.low * 1e3, time.high * 1e3, rate, bandwidth,
+      100 * rate / bandwidth);
+  std::fflush(stdout);
+}
+
+void prefill(const Model& m, kv::KvForm form, int64_t tokens, ThreadPool& threads) {
+  Model one = m;
+  one.layers = 1;
+  Cache cache(one, form, tokens, threads);
+  const auto& p = m.params;
+  attention::AttentionPlan plan;
+  plan.sequences.push_back({.rows = int32_t(tokens),
+                            .position = 0,
+                            .kv_len = tokens,
+                            .block_table = cache.sequence.block_table()});
+  std::vector<float> q(size_t(tokens * p.heads * p.head_dim_k)), out(size_t(tokens * p.heads * p.head_dim_v));
+  fill(q.data(), q.size(), 3);
+  cpu::AttentionScratch scratch(cpu::attention_scratch_bytes(p, tokens, threads.size()));
+  const Spread time =
+      repeat(5, [&] { cpu::attention(threads, p, plan, cache.pool, 0, q.data(), out.data(), scratch); });
+  // Only the products under the causal mask count as work.
+  const double flops = double(tokens) * double(tokens + 1) / 2 * p.heads * 2 * (p.head_dim_k + p.head_dim_v);
+  fmt::print("prefill {:>5} {:>6} tokens  {:8.3f} ms ({:.3f}..{:.3f}) per layer  {:7.1f} GFLOP/s\n",
+             to_string(form), tokens, time.median * 1e3, time.low * 1e3, time.high * 1e3,
+             flops / time.median * 1e-9);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto argument = [&](int i, int otherwise) { return argc > i ? std::atoi(argv[i]) : otherwise; };
+  ThreadPool threads(argument(1, 0));
+  Model m{{.heads = argument(2, 32), .kv_heads = argument(3, 8), .head_dim_k = argument(4, 64)},
+          argument(5, 16)};
+  m.params.head_dim_v = m.params.head_dim_k;
+  m.params.scale = 1 / std::sqrt(float(m.params.head_dim_k));
+  fmt::print("{} threads, {}, {} heads over {} of {}, {} layers\n", threads.size(), to_string(active_isa()),
+             m.params.heads, m.params.kv_heads, m.params.head_dim_k, m.layers);
+  AlignedBuffer buffer(size_t{1} << 30);
+  fill(reinterpret_cast<float*>(buffer.data()), buffer.size() / 4, 4);
+  for (const kv::KvForm form : {kv::KvForm::f32, kv::KvForm::f16, kv::KvForm::bf16, kv::KvForm::q8_0}) {
+    decode(m, form, 32768, threads, buffer);
+    for (const int64_t tokens : {512, 4096}) prefill(m, form, tokens, threads);
+  }
+}
