@@ -11,7 +11,10 @@
 #include "codecs/codec.h"
 #include "command.h"
 #include "formats/json_file.h"
+#include "formats/untrusted_text.h"
+#include "inspect_program.h"
 #include "model_path.h"
+#include "models/model.h"
 #include "output.h"
 #include "terminal.h"
 
@@ -67,11 +70,19 @@ std::string brief(const nlohmann::json& value, size_t columns) {
 
 struct Options {
   std::string model;
-  bool json = false, tensors = false;
+  bool json = false, tensors = false, program = false, cost = false;
+  int64_t tokens = 1, context = 0;
 };
 
 int run(const Options& options) {
-  const auto checkpoint = formats::open_checkpoint(resolve_model(options.model));
+  const auto path = resolve_model(options.model);
+  if (options.program || options.cost) {
+    const auto model = models::open_model(path);
+    if (options.program) write_out(program::print(model.program));
+    if (options.cost) write_out(cost_text(model, options.tokens, options.context));
+    return 0;
+  }
+  const auto checkpoint = formats::open_checkpoint(path);
   write_out(options.json
                 ? inspection_json(checkpoint).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
                       "\n"
@@ -84,6 +95,14 @@ std::function<int()> setup(CLI::App& app) {
   app.add_option("model", options->model, kModelHelp);
   app.add_flag("--json", options->json, "print everything, every tensor included, as JSON");
   app.add_flag("--tensors", options->tensors, "list every tensor");
+  app.add_flag("--program", options->program, "print the model's program, instruction by instruction");
+  app.add_flag("--cost", options->cost, "print the work of every instruction in one step");
+  app.add_option("--tokens", options->tokens, "with --cost: rows of the step")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  app.add_option("--context", options->context, "with --cost: tokens already in the cache")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 32));
   return [options] { return run(*options); };
 }
 
