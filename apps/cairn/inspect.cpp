@@ -10,13 +10,9 @@
 
 #include "codecs/codec.h"
 #include "command.h"
-<<<<<<< Updated upstream
 #include "formats/json_file.h"
 #include "formats/untrusted_text.h"
 #include "inspect_program.h"
-=======
-#include "formats/untrusted_text.h"
->>>>>>> Stashed changes
 #include "model_path.h"
 #include "models/model.h"
 #include "output.h"
