@@ -56,6 +56,14 @@ engine::GenerateOptions generate_options(const Parameters& p) {
   options.max_tokens = p.max_tokens;
   auto& s = options.sampling;
   s.temperature = p.temperature;
+  s.top_k = p.top_k;
+  s.top_p = p.top_p;
+  s.min_p = p.min_p;
+  s.typical_p = p.typical_p;
+  s.repetition_penalty = p.repetition_penalty;
+  s.presence_penalty = p.presence_penalty;
+  s.frequency_penalty = p.frequency_penalty;
+  s.logit_bias = p.logit_bias;
   s.stop = p.stop;
   s.seed = p.seed;
   s.logprobs = p.logprobs;

@@ -60,7 +60,7 @@ Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptio
   result.reused_tokens = int64_t(same);
 
   text::Sampler sampler(options.sampling, int32_t(engine_.model().vocabulary_size), stream);
-  for (const int32_t token : prompt) sampler.accept(token);
+  sampler.prompt(prompt);
   text::StreamDecoder decoder(tokenizer_);
   text::StopMatcher stops(options.sampling.stop);
 
