@@ -157,11 +157,11 @@ TEST(Stories260kData, PrintsTheExpectedGreedyText) {
   for (const char* name : {"checkpoint_legacy.bin", "checkpoint_v1.bin"}) {
     Model model(folder / name, exact());
     Parameters parameters;
-    parameters.max_tokens = 199;
+    parameters.max_tokens = 210;
     const auto answer = model.generate("", parameters);
-    // The file ends with a newline of its own.
     const std::string text = answer.text.substr(answer.text.find_first_not_of(' '));
-    EXPECT_EQ(text.substr(0, expected.size() - 1), expected.substr(0, expected.size() - 1)) << name;
+    const std::string wanted = expected.substr(0, expected.find_last_not_of(" \n") + 1);
+    EXPECT_EQ(text.substr(0, wanted.size()), wanted) << name;
   }
 }
 
