@@ -27,7 +27,6 @@ struct Options {
   std::string prompt, system, trace;
   bool has_prompt = false, raw = false, verbose = false;
   int n = 1;
-  CLI::Option *temperature_flag = nullptr, *top_p_flag = nullptr;
 };
 
 // What -v prints: the speed, and how much of the machine it used.
@@ -46,12 +45,6 @@ void print_speed(Model::Impl& model, const engine::Generated& g) {
              g.decode_seconds, per_second(double(g.decode_steps), g.decode_seconds),
              per_second(double(g.decode_steps) * bytes, g.decode_seconds) / 1e9, model.engine.threads(),
              to_string(active_isa()), to_string(g.finish));
-  for (size_t i = 0; i < g.logprobs.size(); ++i) {
-    fmt::print(stderr, "{:>5}", i);
-    for (const auto& alternative : g.logprobs[i])
-      fmt::print(stderr, "  {:?} {:.3f}", model.tokenizer->piece(alternative.token), alternative.logprob);
-    fmt::print(stderr, "\n");
-  }
 }
 
 engine::Generated answer(Model::Impl& model, const std::vector<int32_t>& prompt, const Options& options,
@@ -116,10 +109,6 @@ int run(Options options) {
     fail(ErrorKind::invalid_argument, "--n-answers is {}; it must lie between 1 and 1000", options.n);
   Interruptible interruptible;
   auto model = load_model(options.model);
-  // What the model's authors recommend, where the user says nothing.
-  const auto recommended = recommended_parameters(*model);
-  if (options.temperature_flag->count() == 0) options.parameters.temperature = recommended.temperature;
-  if (options.top_p_flag->count() == 0) options.parameters.top_p = recommended.top_p;
   program::Trace trace;
   program::Trace* recording = options.trace.empty() ? nullptr : &trace;
   int code = 0;
@@ -158,20 +147,8 @@ std::function<int()> setup(CLI::App& app) {
   app.add_option("-n,--tokens", o->parameters.max_tokens, "most tokens of the answer (default: what fits)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--n-answers", o->n, "answers to the same prompt");
-  auto& p = o->parameters;
-  o->temperature_flag =
-      app.add_option("--temp", p.temperature, "temperature; 0: always the most likely token");
-  app.add_option("--seed", p.seed, "same seed, same text");
-  app.add_option("--top-k", p.top_k, "draw from the k most likely tokens (0: all)");
-  o->top_p_flag =
-      app.add_option("--top-p", p.top_p, "draw from the most likely tokens that together reach this");
-  app.add_option("--min-p", p.min_p, "leave out tokens below this share of the most likely one");
-  app.add_option("--typical-p", p.typical_p, "locally typical sampling (1: off)");
-  app.add_option("--repeat-penalty", p.repetition_penalty,
-                 "divide the scores of tokens seen before (1: off)");
-  app.add_option("--presence-penalty", p.presence_penalty, "take this off once from tokens of the answer");
-  app.add_option("--frequency-penalty", p.frequency_penalty, "and this for each time they occurred");
-  app.add_option("--logprobs", p.logprobs, "with -v: print the likeliest tokens at each place");
+  app.add_option("--temp", o->parameters.temperature, "temperature; 0: always the most likely token");
+  app.add_option("--seed", o->parameters.seed, "same seed, same text");
   app.add_option("--stop", o->parameters.stop, "end the answer before this text (repeatable)");
   app.add_option("--trace", o->trace, "write a Chrome/Perfetto trace of every instruction");
   app.add_flag("-v,--verbose", o->verbose, "print speed at the end");

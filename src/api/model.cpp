@@ -3,7 +3,6 @@
 
 #include "api/model_impl.h"
 #include "base/error.h"
-#include "formats/json_fields.h"
 
 namespace cairn {
 namespace {
@@ -69,16 +68,6 @@ engine::GenerateOptions generate_options(const Parameters& p) {
   s.seed = p.seed;
   s.logprobs = p.logprobs;
   return options;
-}
-
-Parameters recommended_parameters(const Model::Impl& model) {
-  Parameters parameters;
-  const auto& file = model.engine.model().file;
-  const auto* config = formats::optional_object(model.engine.model().config, "generation_config", file);
-  if (!config || !formats::optional_bool(*config, "do_sample", file).value_or(false)) return parameters;
-  parameters.temperature = float(formats::optional_number(*config, "temperature", 0, 100, file).value_or(1));
-  parameters.top_p = float(formats::optional_number(*config, "top_p", 1e-6, 1, file).value_or(1));
-  return parameters;
 }
 
 Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options, int64_t step_logits)

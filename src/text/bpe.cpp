@@ -36,38 +36,46 @@ Bpe::Bpe(std::vector<std::pair<TokenId, std::string_view>> tokens, const std::ve
     for (std::string* affix : {&options_.prefix, &options_.suffix})
       if (const auto bytes = from_visible(*affix)) *affix = *bytes;
   vocabulary_.reserve(tokens.size());
+  std::string buffer;
   for (const auto& [id, text] : tokens) {
     check_token_id(id, tokens.size(), file);
-    if (!byte_level_) {
+    buffer.clear();
+    if (!byte_level_)
       vocabulary_.set(id, text);
-    } else if (const auto bytes = from_visible(text)) {
-      vocabulary_.set(id, *bytes);
-    } else {
+    else if (append_from_visible(buffer, text))
+      vocabulary_.set(id, buffer);
+    else
       vocabulary_.set_unreachable(id, text);
-    }
   }
 
+  // Left and right lie side by side in the buffer, so that without a prefix the joined token is the whole of
+  // it.
   merges_.reserve(merges.size());
   std::string joined;
-  const auto token_bytes = [&](std::string_view text) {
-    if (!byte_level_) return std::string(text);
-    const auto bytes = from_visible(text);
-    return bytes ? *bytes : std::string(text);
-  };
   for (size_t i = 0; i < merges.size(); ++i) {
-    const std::string left = token_bytes(merges[i].left), right = token_bytes(merges[i].right);
-    joined = left;
-    joined +=
-        right.starts_with(options_.prefix) ? std::string_view(right).substr(options_.prefix.size()) : right;
+    buffer.clear();
+    const auto append = [&](std::string_view text) {
+      if (!byte_level_ || !append_from_visible(buffer, text)) buffer += text;
+    };
+    append(merges[i].left);
+    const size_t cut = buffer.size();
+    append(merges[i].right);
+    const std::string_view left(buffer.data(), cut), right(buffer.data() + cut, buffer.size() - cut);
+    std::string_view result_text = buffer;
+    if (!options_.prefix.empty() && right.starts_with(options_.prefix)) {
+      (joined = left) += right.substr(options_.prefix.size());
+      result_text = joined;
+    }
     const TokenId left_id = vocabulary_.find(left), right_id = vocabulary_.find(right),
-                  result = vocabulary_.find(joined);
+                  result = vocabulary_.find(result_text);
     if (left_id < 0 || right_id < 0 || result < 0)
       fail(ErrorKind::invalid_file,
            "{}: merge {} joins \"{}\" and \"{}\", but \"{}\" is not in the vocabulary", file, i,
            merges[i].left, merges[i].right,
-           left_id < 0    ? left
-           : right_id < 0 ? right
-                          : joined);
+           left_id < 0    ? std::string(merges[i].left)
+           : right_id < 0 ? std::string(merges[i].right)
+           : byte_level_  ? to_visible(result_text)
+                          : std::string(result_text));
     merges_.insert(left_id, right_id, {int32_t(i), result});
   }
   for (int b = 0; b < 256; ++b) {

@@ -39,15 +39,31 @@ std::string to_visible(std::string_view bytes) {
   return out;
 }
 
+bool append_from_visible(std::string& out, std::string_view text) {
+  const Alphabet& letters = alphabet();
+  const size_t before = out.size();
+  for (size_t i = 0; i < text.size();) {
+    uint32_t value = uint8_t(text[i]);
+    if (value < 0x80) {
+      ++i;
+    } else {
+      const CodePoint c = decode_utf8(text.substr(i));
+      value = c.value;
+      i += c.bytes;
+    }
+    const int byte = value < letters.byte.size() ? letters.byte[value] : -1;
+    if (byte < 0) {
+      out.resize(before);
+      return false;
+    }
+    out += char(byte);
+  }
+  return true;
+}
+
 std::optional<std::string> from_visible(std::string_view text) {
   std::string out;
-  for (size_t i = 0; i < text.size();) {
-    const CodePoint c = decode_utf8(text.substr(i));
-    const int byte = c.value == kInvalid ? -1 : visible_to_byte(c.value);
-    if (byte < 0) return std::nullopt;
-    out += char(byte);
-    i += c.bytes;
-  }
+  if (!append_from_visible(out, text)) return std::nullopt;
   return out;
 }
 

@@ -13,6 +13,8 @@ uint32_t byte_to_visible(uint8_t byte);
 int visible_to_byte(uint32_t code_point);  // -1 when the character stands for no byte
 
 std::string to_visible(std::string_view bytes);
+// Appends the bytes to out; false, with out as it was, when a character of the text stands for no byte.
+bool append_from_visible(std::string& out, std::string_view text);
 // nullopt when a character of the text (valid UTF-8) stands for no byte.
 std::optional<std::string> from_visible(std::string_view text);
 

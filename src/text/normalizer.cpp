@@ -101,7 +101,7 @@ std::string bert(std::string_view text, const BertRules& rules) {
       const uint16_t bits = char_class(c);
       if (c == '\t' || c == '\n' || c == '\r')
         cleaned += ' ';
-      else if (c == 0 || c == kReplacement || (bits & (kControl | kFormat | kOtherControl)))
+      else if (c == 0 || c == kReplacement || (bits & (kControl | kFormat | kPrivate)))
         return;
       else if (bits & kSpace)
         cleaned += ' ';
@@ -233,9 +233,17 @@ std::unique_ptr<Normalizer> parse_replace(const JsonView& json) {
 
 }  // namespace
 
+namespace {
+thread_local size_t text_budget = size_t{1} << 20;
+}
+
+TextBudget::TextBudget(size_t bytes) : before_(text_budget) { text_budget = bytes; }
+
+TextBudget::~TextBudget() { text_budget = before_; }
+
 void check_text_size(size_t bytes) {
-  if (bytes > kLargestText)
-    fail(ErrorKind::invalid_argument, "the tokenizer's rules grow the text past {} bytes", kLargestText);
+  if (bytes > text_budget)
+    fail(ErrorKind::invalid_argument, "the tokenizer's rules grow a text past {} bytes", text_budget);
 }
 
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to) {

@@ -20,8 +20,19 @@ class Normalizer {
 // The "normalizer" of a tokenizer.json.
 std::unique_ptr<Normalizer> parse_normalizer(const JsonView&);
 
-// Steps of a tokenizer file may not grow a text past this, whatever they say. Throws Error(invalid_argument).
-inline constexpr size_t kLargestText = size_t{256} << 20;
+// The steps of a tokenizer file may not grow a text without end. While a budget lives, texts made on this
+// thread may have that many bytes; else 1 MiB (texts of single tokens). Past it check_text_size throws
+// Error(invalid_argument).
+class TextBudget {
+ public:
+  explicit TextBudget(size_t bytes);
+  ~TextBudget();
+  TextBudget(const TextBudget&) = delete;
+  TextBudget& operator=(const TextBudget&) = delete;
+
+ private:
+  size_t before_;
+};
 void check_text_size(size_t bytes);
 
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to);

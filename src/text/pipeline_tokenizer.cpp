@@ -44,6 +44,8 @@ std::vector<TokenId> PipelineTokenizer::encode(std::string_view text, const Enco
     replaced = replace_invalid_utf8(text);
     text = replaced;
   }
+  // Compatibility forms grow a text 11 times at most, the visible alphabet and U+2581 a few times more.
+  const TextBudget budget(text.size() * 64 + (size_t{64} << 10));
   std::vector<TokenId> ids;
   ids.reserve(text.size() / 4 + 8);
   const auto found = [&](TokenId id) { ids.push_back(id); };

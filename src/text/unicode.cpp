@@ -59,7 +59,9 @@ uint16_t char_class_slow(uint32_t c) {
     case UTF8PROC_CATEGORY_ZS:
     case UTF8PROC_CATEGORY_ZL:
     case UTF8PROC_CATEGORY_ZP: return space;
-    default: return kOtherControl;
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_CS: return kPrivate;
+    default: return 0;  // not assigned
   }
 }
 

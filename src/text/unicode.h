@@ -7,22 +7,22 @@
 namespace cairn::text {
 
 enum CharClass : uint16_t {
-  kUpper = 1,            // Lu
-  kLower = 2,            // Ll
-  kTitle = 4,            // Lt
-  kModifier = 8,         // Lm
-  kOtherLetter = 16,     // Lo
-  kLetter = 31,          // \p{L}
-  kMark = 32,            // \p{M}
-  kNumber = 64,          // \p{N}
-  kPunctuation = 128,    // \p{P}
-  kSymbol = 256,         // \p{S}
-  kSpace = 512,          // White_Space
-  kControl = 1024,       // Cc
-  kFormat = 2048,        // Cf
-  kOtherControl = 4096,  // Co, Cs, Cn
-  kDecimal = 8192,       // Nd (and kNumber)
-  kNonspacing = 16384,   // Mn (and kMark)
+  kUpper = 1,           // Lu
+  kLower = 2,           // Ll
+  kTitle = 4,           // Lt
+  kModifier = 8,        // Lm
+  kOtherLetter = 16,    // Lo
+  kLetter = 31,         // \p{L}
+  kMark = 32,           // \p{M}
+  kNumber = 64,         // \p{N}
+  kPunctuation = 128,   // \p{P}
+  kSymbol = 256,        // \p{S}
+  kSpace = 512,         // White_Space
+  kControl = 1024,      // Cc
+  kFormat = 2048,       // Cf
+  kPrivate = 4096,      // Co, Cs
+  kDecimal = 8192,      // Nd (and kNumber)
+  kNonspacing = 16384,  // Mn (and kMark)
 };
 
 extern const uint16_t kAsciiClass[128];
