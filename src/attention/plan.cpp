@@ -10,6 +10,12 @@ namespace {
 // Enough pieces per thread that the last ones to end are short beside the whole.
 constexpr int64_t kItemsPerThread = 4;
 
+struct Block {
+  WorkItem item;      // of all KV heads and tokens
+  int parts;          // pieces that its tokens can be cut into
+  int strip_vectors;  // of one KV head
+};
+
 }  // namespace
 
 int64_t AttentionPlan::rows() const {
@@ -35,49 +41,68 @@ void make_work(const AttentionPlan& plan, const MaskShape& shape, int threads, i
   work.joins.clear();
   work.state_vectors = 0;
   const int group = shape.heads / shape.kv_heads;
-  const int64_t wanted = kItemsPerThread * threads;
+  const int64_t wanted = threads == 1 ? 1 : kItemsPerThread * threads;
 
   // Blocks of rows as large as the limit allows (keys are packed once per block), smaller when that leaves
   // threads idle.
   int block_rows = std::max(1, vector_limit / group);
-  const auto items_of = [&](int rows) {
-    int64_t items = 0;
-    for (const auto& s : plan.sequences) items += ceil_div(s.rows, rows) * shape.kv_heads;
-    return items;
+  const auto blocks_of = [&](int rows) {
+    int64_t blocks = 0;
+    for (const auto& s : plan.sequences) blocks += ceil_div(s.rows, rows);
+    return blocks;
   };
-  while (block_rows > 1 && block_rows * group > 32 && items_of(block_rows) < wanted)
+  while (block_rows > 1 && block_rows * group > 32 && blocks_of(block_rows) * shape.kv_heads < wanted)
     block_rows = (block_rows + 1) / 2;
-  const bool split = threads > 1 && items_of(block_rows) < wanted;
 
+  std::vector<Block> blocks;
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
     const QueryRows& s = plan.sequences[i];
     for (int32_t row = 0; row < s.rows; row += block_rows) {
-      WorkItem item{.sequence = int32_t(i), .row_begin = row, .rows = std::min(block_rows, s.rows - row)};
-      item.token_begin = visible(shape, s.position + row, s.kv_len).begin;
-      item.token_end = visible(shape, s.position + row + item.rows - 1, s.kv_len).end;
-      const int64_t first = item.token_begin / kMergeTokens,
-                    parts = ceil_div(item.token_end, kMergeTokens) - first;
-      const int64_t vectors = int64_t{item.rows} * group;
-      for (item.kv_head = 0; item.kv_head < shape.kv_heads; ++item.kv_head) {
-        item.join = -1;
-        if (!split || parts < 2 || work.state_vectors + parts * vectors > state_limit) {
-          work.items.push_back(item);
-          continue;
-        }
-        item.join = int32_t(work.joins.size());
-        work.joins.push_back({.parts = int32_t(parts), .state = work.state_vectors});
-        work.state_vectors += parts * vectors;
-        WorkItem piece = item;
-        for (piece.part = 0; piece.part < parts; ++piece.part) {
-          piece.token_begin = std::max(item.token_begin, (first + piece.part) * kMergeTokens);
-          piece.token_end = std::min(item.token_end, (first + piece.part + 1) * kMergeTokens);
-          work.items.push_back(piece);
-        }
+      Block b{{.sequence = int32_t(i), .row_begin = row, .rows = std::min(block_rows, s.rows - row)}, 0, 0};
+      b.item.token_begin = visible(shape, s.position + row, s.kv_len).begin;
+      b.item.token_end = visible(shape, s.position + row + b.item.rows - 1, s.kv_len).end;
+      b.parts = int(ceil_div(b.item.token_end, kMergeTokens) - b.item.token_begin / kMergeTokens);
+      b.strip_vectors = int(round_up(int64_t{b.item.rows} * group, kStripVectors));
+      blocks.push_back(b);
+    }
+  }
+
+  // Parts make up for too few blocks, and they let an item take many heads, so that pages are read from end
+  // to end.
+  int64_t state_vectors = 0, items = 0, parts = 0;
+  for (const Block& b : blocks) {
+    if (b.parts > 1) state_vectors += int64_t{b.parts} * shape.kv_heads * b.strip_vectors;
+    items += 1, parts += std::max(1, b.parts);
+  }
+  const bool can_split = threads > 1 && state_vectors <= state_limit;
+  int heads = shape.kv_heads;
+  const auto too_few = [&] { return (can_split ? parts : items) * (shape.kv_heads / heads) < wanted; };
+  while (heads > 1 && (shape.kv_heads % heads != 0 || heads * kStripVectors > vector_limit || too_few()))
+    --heads;
+
+  for (const Block& b : blocks) {
+    WorkItem item = b.item;
+    item.kv_heads = b.strip_vectors == kStripVectors ? heads : 1;
+    const bool split = can_split && b.parts > 1 && items * (shape.kv_heads / item.kv_heads) < wanted;
+    const int64_t first = item.token_begin / kMergeTokens;
+    for (item.kv_head = 0; item.kv_head < shape.kv_heads; item.kv_head += item.kv_heads) {
+      if (!split) {
+        work.items.push_back(item);
+        continue;
+      }
+      WorkItem piece = item;
+      piece.join = int32_t(work.joins.size());
+      work.joins.push_back({.parts = b.parts, .state = work.state_vectors});
+      work.state_vectors += int64_t{b.parts} * item.kv_heads * b.strip_vectors;
+      for (piece.part = 0; piece.part < b.parts; ++piece.part) {
+        piece.token_begin = std::max(item.token_begin, (first + piece.part) * kMergeTokens);
+        piece.token_end = std::min(item.token_end, (first + piece.part + 1) * kMergeTokens);
+        work.items.push_back(piece);
       }
     }
   }
   const auto cost = [&](const WorkItem& item) {
-    return (item.token_end - item.token_begin) * (item.rows * group + 8);
+    return (item.token_end - item.token_begin) * item.kv_heads * (item.rows * group + 8);
   };
   std::stable_sort(work.items.begin(), work.items.end(),
                    [&](const WorkItem& a, const WorkItem& b) { return cost(a) > cost(b); });

@@ -16,6 +16,8 @@ inline constexpr int kTileTokens = 64;
 // Online softmax runs over this many tokens; then its state is joined to that of the tokens before. Pieces of
 // a long sequence end here, so several threads can share one head.
 inline constexpr int64_t kMergeTokens = 2048;
+// Query vectors of one KV head are processed and their states kept in strips of this many.
+inline constexpr int kStripVectors = 16;
 
 // The rows of one sequence in a step: consecutive tokens at position, position + 1, ...
 struct QueryRows {
@@ -45,10 +47,11 @@ struct MaskShape {
 };
 Visible visible(const MaskShape&, int64_t position, int64_t kv_len);
 
-// One piece: the query vectors (row, head) of a block of rows and one KV head against a range of tokens.
+// One piece: the query vectors (row, head) of a block of rows and of some KV heads against a range of tokens.
 struct WorkItem {
-  int32_t sequence = 0, kv_head = 0;
-  int32_t row_begin = 0, rows = 0;  // within the sequence's rows
+  int32_t sequence = 0;
+  int32_t kv_head = 0, kv_heads = 1;  // several where there are few vectors: their pages are read in one run
+  int32_t row_begin = 0, rows = 0;    // within the sequence's rows
   int64_t token_begin = 0, token_end = 0;
   int32_t join = -1;  // its Join; -1: the item covers all its rows see and finishes alone
   int32_t part = 0;   // its place in the join
@@ -57,7 +60,7 @@ struct WorkItem {
 // Parts of the same rows whose states are joined in ascending order by whoever ends last.
 struct Join {
   int32_t parts = 0;
-  int64_t state = 0;  // index of the first part's first query vector; parts follow each other
+  int64_t state = 0;  // index of the first part's first vector; parts follow each other
 };
 
 struct WorkList {
@@ -66,8 +69,9 @@ struct WorkList {
   int64_t state_vectors = 0;  // query vectors of all joined parts
 };
 
-// At most vector_limit query vectors (>= heads / kv_heads) per item; long ranges are split while that keeps
-// state_vectors within state_limit.
+// vector_limit bounds the query vectors of an item of one KV head (at least heads / kv_heads), and the
+// strips' vectors of one of several heads. Long ranges are split while that keeps state_vectors within
+// state_limit.
 void make_work(const AttentionPlan&, const MaskShape&, int threads, int vector_limit, int64_t state_limit,
                WorkList&);
 

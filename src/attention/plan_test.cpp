@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 #include <vector>
 
 namespace cairn::attention {
@@ -42,12 +43,13 @@ TEST(MakeWork, CoversEveryRowAndTokenOnce) {
           EXPECT_LE(item.rows * 4, 256);
           EXPECT_LT(item.token_begin, item.token_end);
           if (item.join >= 0) {
-            ++parts[size_t(item.join)], state_vectors += item.rows * 4;
+            ++parts[size_t(item.join)], state_vectors += item.kv_heads * ((item.rows * 4 + 15) / 16 * 16);
             EXPECT_LE(item.token_end - item.token_begin, kMergeTokens);
           }
-          for (int32_t row = item.row_begin; row < item.row_begin + item.rows; ++row)
-            ranges[{item.kv_head, plan.sequences[size_t(item.sequence)].row_begin + row}].push_back(
-                {item.token_begin, item.token_end});
+          for (int head = item.kv_head; head < item.kv_head + item.kv_heads; ++head)
+            for (int32_t row = item.row_begin; row < item.row_begin + item.rows; ++row)
+              ranges[{head, plan.sequences[size_t(item.sequence)].row_begin + row}].push_back(
+                  {item.token_begin, item.token_end});
         }
         EXPECT_EQ(state_vectors, work.state_vectors);
         EXPECT_LE(state_vectors, state_limit);
@@ -69,16 +71,19 @@ TEST(MakeWork, CoversEveryRowAndTokenOnce) {
       }
 }
 
-TEST(MakeWork, SplitsALongDecodeForIdleThreadsOnly) {
+TEST(MakeWork, ALongDecodeReadsWholePagesAndStillFeedsEveryThread) {
   AttentionPlan plan;
   plan.sequences.push_back({.rows = 1, .position = 32767, .kv_len = 32768});
   const MaskShape shape{.heads = 32, .kv_heads = 8};
   WorkList work;
-  make_work(plan, shape, 2, 256, 1 << 20, work);
-  EXPECT_EQ(work.items.size(), 8u);
-  make_work(plan, shape, 16, 256, 1 << 20, work);
-  EXPECT_EQ(work.items.size(), 8u * 16);
-  EXPECT_EQ(work.joins.size(), 8u);
+  const auto shape_of_work = [&](int threads, int64_t state_limit) {
+    make_work(plan, shape, threads, 256, state_limit, work);
+    return std::tuple(work.items.size(), work.items[0].kv_heads, work.joins.size());
+  };
+  EXPECT_EQ(shape_of_work(1, 1 << 20), std::tuple(1u, 8, 0u));
+  EXPECT_EQ(shape_of_work(2, 1 << 20), std::tuple(16u, 8, 1u));
+  EXPECT_EQ(shape_of_work(16, 1 << 20), std::tuple(64u, 2, 4u));
+  EXPECT_EQ(shape_of_work(2, 0), std::tuple(8u, 1, 0u));
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ namespace cairn::cpu {
 namespace {
 
 using attention::kMergeTokens;
+static_assert(attention::kStripVectors == kStripVectors);
 using attention::kTileTokens;
 
 constexpr int kMostVectors =
@@ -49,11 +50,11 @@ int64_t aligned(int64_t bytes) { return round_up(bytes, 64); }
 
 int vector_limit(const AttentionParams& p) { return std::max(kMostVectors, p.heads / p.kv_heads); }
 
-// States that may wait to be joined: every thread's share of pieces, each up to 32 vectors, over the whole
-// length.
+// Vectors whose states may wait to be joined: those of one row's heads, or every thread's share of pieces of
+// 32, over the whole length.
 int64_t state_limit(const AttentionParams& p, int64_t kv_tokens, int threads) {
-  const int64_t vectors = std::max(32, p.heads / p.kv_heads);
-  return 4 * int64_t{threads} * vectors * ceil_div(std::max<int64_t>(kv_tokens, 1), kMergeTokens);
+  const int64_t row = p.kv_heads * round_up(p.heads / p.kv_heads, kStripVectors);
+  return std::max(row, 128 * int64_t{threads}) * ceil_div(std::max<int64_t>(kv_tokens, 1), kMergeTokens);
 }
 
 // The softmax state of some query vectors over a range of tokens: m in units of ln 2.
@@ -87,7 +88,7 @@ void join(const State& total, const State& part, int vectors, int stride) {
 struct Bench {
   std::byte *q, *k, *v;
   const std::byte* zeros;  // a stored row
-  float* scores;
+  float *scores, *turned;
   State total, part;
 
   static int64_t bytes(const AttentionParams& p, std::byte* memory = nullptr, Bench* bench = nullptr) {
@@ -106,6 +107,7 @@ struct Bench {
     b.v = take(kTileTokens * dim_v * 4);
     b.zeros = take(std::max(dim_k, dim_v) * 4);
     b.scores = floats(kStripVectors * kTileTokens);
+    b.turned = floats(kStripVectors * kTileTokens);
     for (State* state : {&b.total, &b.part})
       *state = {floats(vectors * dim_v), floats(vectors), floats(vectors)};
     if (bench) *bench = b;
@@ -145,7 +147,7 @@ class Call {
         continue;
       }
       const attention::Join& whole = work_.joins[size_t(item.join)];
-      const int vectors = item.rows * group_;
+      const int vectors = item.kv_heads * strip_vectors(item);
       copy(bench.total, waiting(whole, item.part, vectors), vectors);
       if (left_[size_t(item.join)].fetch_sub(1, std::memory_order_acq_rel) > 1) continue;
       bench.total.clear(vectors, dim_v_);
@@ -156,6 +158,12 @@ class Call {
   }
 
  private:
+  // Vectors of one KV head of an item, in whole strips; the item's state has those of its heads one after the
+  // other.
+  int strip_vectors(const attention::WorkItem& item) const {
+    return int(round_up(int64_t{item.rows} * group_, kStripVectors));
+  }
+
   State waiting(const attention::Join& whole, int part, int vectors) const {
     const int64_t first = whole.state + int64_t{part} * vectors;
     float* o = states_ + first * dim_v_;
@@ -183,7 +191,7 @@ class Call {
     for (; t < tile + kTileTokens; ++t) rows[t - tile] = zeros;
   }
 
-  // Asks for a tile's stored rows to come into the second-level cache: a head's rows of a page are one run,
+  // Asks for a tile's stored rows to come into the second-level cache: the run of a head's rows in a page is
   // too short for the hardware to foresee the next.
   void fetch(kv::Part part, const attention::QueryRows& s, int kv_head, int64_t tile, int64_t end) const {
     const int64_t page_tokens = pool_.config().page_tokens, row_bytes = pool_.row_bytes(part);
@@ -199,27 +207,28 @@ class Call {
   // Leaves in bench.total the state of the item's vectors over the item's tokens.
   void compute(const attention::WorkItem& item, Bench& bench) {
     const attention::QueryRows& s = plan_.sequences[size_t(item.sequence)];
-    const int vectors = item.rows * group_, padded = int(round_up(vectors, kStripVectors));
+    const int vectors = item.rows * group_, padded = strip_vectors(item), all = padded * item.kv_heads;
     const int64_t strip_bytes = int64_t{kStripVectors} * dim_k_ * kernels_.element_bytes;
     const auto form = RowForm(pool_.config().form);
 
     const FewVectorKernels* few = vectors <= kStripVectors ? kernels_.few : nullptr;
     const auto pack_q = few ? few->pack_q : kernels_.pack_q;
     const auto pack_k = few ? few->pack_k : kernels_.pack_k;
-    const auto run_strip = few ? few->strip : kernels_.strip;
 
-    for (int first = 0; first < padded; first += kStripVectors) {
+    for (int first = 0; first < all; first += kStripVectors) {
       const float* rows[kStripVectors];
       for (int i = 0; i < kStripVectors; ++i) {
-        const int vector = first + i;
-        rows[i] = vector < vectors ? q_ + ((s.row_begin + item.row_begin + vector / group_) * p_.heads +
-                                           int64_t{item.kv_head} * group_ + vector % group_) *
-                                              p_.head_dim_k
-                                   : nullptr;
+        const int vector = first % padded + i;
+        const int64_t head = int64_t{item.kv_head + first / padded} * group_ + vector % group_;
+        rows[i] =
+            vector < vectors
+                ? q_ + ((s.row_begin + item.row_begin + vector / group_) * p_.heads + head) * p_.head_dim_k
+                : nullptr;
       }
       pack_q(rows, p_.head_dim_k, dim_k_, bench.q + first / kStripVectors * strip_bytes);
     }
 
+    Masks masks;
     StripArgs args{};
     args.dim_k = dim_k_;
     args.dim_v = dim_v_;
@@ -227,77 +236,104 @@ class Call {
     args.scale_log2 = p_.scale * kLog2e;
     args.softcap = p_.softcap;
     args.scores = bench.scores;
+    args.turned = bench.turned;
+    args.k = bench.k;
+    args.v = bench.v;
     args.vectors = std::min(vectors, kStripVectors);
     (few ? few->begin : kernels_.begin)(args);
 
-    bench.total.clear(padded, dim_v_);
+    bench.total.clear(all, dim_v_);
     bool first_part = true;
     for (int64_t begin = item.token_begin; begin < item.token_end;) {
       const int64_t end = std::min(item.token_end, (begin / kMergeTokens + 1) * kMergeTokens);
       const State& state = first_part ? bench.total : bench.part;
-      if (!first_part) state.clear(padded, dim_v_);
-      for (int64_t tile = begin / kTileTokens * kTileTokens; tile < end; tile += kTileTokens) {
-        const std::byte* rows[kTileTokens];
-        const int tokens = int(std::min<int64_t>(end - tile, kTileTokens));
-        fetch(kv::Part::K, s, item.kv_head, tile + kTileTokens, item.token_end);
-        fetch(kv::Part::V, s, item.kv_head, tile + kTileTokens, item.token_end);
-        tile_rows(kv::Part::K, s, item.kv_head, tile, begin, end, bench.zeros, rows);
-        pack_k(form, rows, tokens, p_.head_dim_k, dim_k_, bench.k);
-        tile_rows(kv::Part::V, s, item.kv_head, tile, begin, end, bench.zeros, rows);
-        kernels_.pack_v(form, rows, tokens, p_.head_dim_v, dim_v_, bench.v);
-        args.k = bench.k;
-        args.v = bench.v;
-        for (int first = 0; first < vectors; first += kStripVectors)
-          strip(item, s, tile, first, std::min(kStripVectors, vectors - first), args, bench, state,
-                strip_bytes, run_strip);
-      }
-      if (!first_part) join(bench.total, state, vectors, dim_v_);
+      if (!first_part) state.clear(all, dim_v_);
+      for (int64_t tile = begin / kTileTokens * kTileTokens; tile < end; tile += kTileTokens)
+        for (int h = 0; h < item.kv_heads; ++h) {
+          const std::byte* rows[kTileTokens];
+          const int tokens = int(std::min<int64_t>(end - tile, kTileTokens)), kv_head = item.kv_head + h;
+          const auto set_strip = [&](int first) {
+            args.vectors = std::min(kStripVectors, vectors - first);
+            set_masks(item, s, kv_head, tile, first, masks, args);
+            const int64_t at = int64_t{h} * padded + first;
+            args.q = bench.q + at / kStripVectors * strip_bytes;
+            args.o = state.o + at * dim_v_;
+            args.m = state.m + at;
+            args.l = state.l + at;
+            return args.tokens > 0;
+          };
+          const auto pack_keys = [&] {
+            tile_rows(kv::Part::K, s, kv_head, tile, begin, end, bench.zeros, rows);
+            pack_k(form, rows, tokens, p_.head_dim_k, dim_k_, bench.k);
+          };
+          const auto pack_values = [&] {
+            tile_rows(kv::Part::V, s, kv_head, tile, begin, end, bench.zeros, rows);
+            kernels_.pack_v(form, rows, tokens, p_.head_dim_v, dim_v_, bench.v);
+          };
+          if (vectors <= kStripVectors) {  // memory sets the pace: ask for what comes next
+            const bool same_tile = h + 1 < item.kv_heads;
+            for (const kv::Part part : {kv::Part::K, kv::Part::V})
+              fetch(part, s, same_tile ? kv_head + 1 : item.kv_head, same_tile ? tile : tile + kTileTokens,
+                    item.token_end);
+          }
+          if (few) {  // the values are packed while the scores are on their way
+            if (!set_strip(0)) continue;
+            pack_keys();
+            few->scores(args);
+            pack_values();
+            few->strip(args);
+            continue;
+          }
+          pack_keys();
+          pack_values();
+          for (int first = 0; first < vectors; first += kStripVectors)
+            if (set_strip(first)) kernels_.strip(args);
+        }
+      if (!first_part) join(bench.total, state, all, dim_v_);
       first_part = false;
       begin = end;
     }
     kernels_.end();
   }
 
-  void strip(const attention::WorkItem& item, const attention::QueryRows& s, int64_t tile, int first,
-             int count, StripArgs& args, Bench& bench, const State& state, int64_t strip_bytes,
-             decltype(TileKernels::strip) run_strip) const {
+  struct Masks {
     int from[kStripVectors], to[kStripVectors];
     float slopes[kStripVectors], offset[kStripVectors];
+  };
+
+  // What the strip's vectors, from `first` of a head's on, see of a tile.
+  void set_masks(const attention::WorkItem& item, const attention::QueryRows& s, int kv_head, int64_t tile,
+                 int first, Masks& masks, StripArgs& args) const {
     args.tokens = 0;
     for (int i = 0; i < kStripVectors; ++i) {
-      from[i] = to[i] = 0;
-      slopes[i] = offset[i] = 0;
-      if (i >= count) continue;
+      masks.from[i] = masks.to[i] = 0;
+      masks.slopes[i] = masks.offset[i] = 0;
+      if (i >= args.vectors) continue;
       const int vector = first + i;
       const int64_t position = s.position + item.row_begin + vector / group_;
       const attention::Visible seen = attention::visible(p_.mask(), position, s.kv_len);
-      from[i] = int(std::clamp<int64_t>(seen.begin - tile, 0, kTileTokens));
-      to[i] = int(std::clamp<int64_t>(seen.end - tile, 0, kTileTokens));
-      if (from[i] < to[i]) args.tokens = std::max(args.tokens, to[i]);
+      masks.from[i] = int(std::clamp<int64_t>(seen.begin - tile, 0, kTileTokens));
+      masks.to[i] = int(std::clamp<int64_t>(seen.end - tile, 0, kTileTokens));
+      if (masks.from[i] < masks.to[i]) args.tokens = std::max(args.tokens, masks.to[i]);
       if (p_.alibi_slopes) {
-        slopes[i] = p_.alibi_slopes[item.kv_head * group_ + vector % group_] * kLog2e;
-        offset[i] = float(tile - position);
+        masks.slopes[i] = p_.alibi_slopes[kv_head * group_ + vector % group_] * kLog2e;
+        masks.offset[i] = float(tile - position);
       }
     }
-    if (args.tokens == 0) return;
-    args.q = bench.q + first / kStripVectors * strip_bytes;
-    args.vectors = count;
-    args.first = from;
-    args.last = to;
-    args.slopes = p_.alibi_slopes ? slopes : nullptr;
-    args.offset = offset;
-    args.o = state.o + int64_t{first} * dim_v_;
-    args.m = state.m + first;
-    args.l = state.l + first;
-    run_strip(args);
+    args.first = masks.from;
+    args.last = masks.to;
+    args.slopes = p_.alibi_slopes ? masks.slopes : nullptr;
+    args.offset = masks.offset;
   }
 
   void finish(const attention::WorkItem& item, const State& state) const {
     const attention::QueryRows& s = plan_.sequences[size_t(item.sequence)];
-    for (int vector = 0; vector < item.rows * group_; ++vector) {
-      const int head = item.kv_head * group_ + vector % group_;
+    const int vectors = item.rows * group_;
+    for (int i = 0; i < vectors * item.kv_heads; ++i) {
+      const int vector = i % vectors, head = (item.kv_head + i / vectors) * group_ + vector % group_;
+      const int64_t in_state = int64_t{i / vectors} * strip_vectors(item) + vector;
       const int64_t at = (s.row_begin + item.row_begin + vector / group_) * p_.heads + head;
-      float m = state.m[vector], l = state.l[vector], weight = 1;
+      float m = state.m[in_state], l = state.l[in_state], weight = 1;
       if (p_.sinks) {
         const float sink = p_.sinks[head] * kLog2e, most = std::max(m, sink);
         weight = m == most ? 1.0f : std::exp2(m - most);
@@ -305,7 +341,7 @@ class Call {
         m = most;
       }
       const float factor = m == kNone && l == 0 ? 0.0f : weight / l;  // nothing seen, unless it was NaN
-      const float* o = state.o + int64_t{vector} * dim_v_;
+      const float* o = state.o + in_state * dim_v_;
       // Adding zero turns -0 into 0: a row must not show whether it met a tile that it does not see.
       for (int d = 0; d < p_.head_dim_v; ++d) out_[at * p_.head_dim_v + d] = o[d] * factor + 0.0f;
       if (lse_) lse_[at] = m == kNone ? kNone : m / kLog2e + std::log(l);

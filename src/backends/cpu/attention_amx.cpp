@@ -147,24 +147,20 @@ void pack_q(const float* const* rows, int dim, int dim_padded, void* strip) {
 }
 
 // [64 tokens][dim], each 16 in the order 0, 4, 8, 12, 1, 5, ...
-template <RowForm form>
+template <RowForm form, bool whole>
 void pack_k_form(const std::byte* const* rows, int tokens, int dim, int dim_padded, uint16_t* tile) {
   for (int t = 0; t < tokens; t += 16)
     for (int i = 0; i < 16; ++i, tile += dim_padded) {
       const std::byte* row = rows[t + i % 4 * 4 + i / 4];
       for (int d = 0; d < dim_padded; d += 32)
-        _mm512_storeu_si512(tile + d, load_bf16_row<form>(row, d, dim));
+        _mm512_storeu_si512(tile + d, load_bf16_row<form, whole>(row, d, dim));
     }
 }
 
 void pack_k(RowForm form, const std::byte* const* rows, int tokens, int dim, int dim_padded, void* tile) {
-  auto* out = static_cast<uint16_t*>(tile);
-  switch (form) {
-    case RowForm::f16: return pack_k_form<RowForm::f16>(rows, tokens, dim, dim_padded, out);
-    case RowForm::bf16: return pack_k_form<RowForm::bf16>(rows, tokens, dim, dim_padded, out);
-    case RowForm::q8_0: return pack_k_form<RowForm::q8_0>(rows, tokens, dim, dim_padded, out);
-    case RowForm::f32: return;
-  }
+  with_form(form, dim == dim_padded, [&]<RowForm constant, bool whole>() {
+    pack_k_form<constant, whole>(rows, tokens, dim, dim_padded, static_cast<uint16_t*>(tile));
+  });
 }
 
 // [16 tokens as packed][4] to rows of 16 tokens in order.
@@ -190,8 +186,7 @@ inline void turn_sixteen(const float* from, float* to) {
   for (int i = 0; i < 16; ++i) _mm512_storeu_ps(to + i * kTokens, rows[i]);
 }
 
-void strip(const StripArgs& a) {
-  alignas(64) float turned[kTokens * 16];
+void scores(const StripArgs& a) {
   const int columns = score_columns(a.vectors), stride = columns * 4, key_stride = a.dim_k * 2;
   memory_fence();
   for (int t = 0; t < a.tokens; t += 32) {
@@ -209,15 +204,19 @@ void strip(const StripArgs& a) {
         _tile_dpbf16ps(3, 4, 5);
       }
     }
-    _tile_stored(2, turned + t * columns, stride);
-    if (both) _tile_stored(3, turned + (t + 16) * columns, stride);
+    _tile_stored(2, a.turned + t * columns, stride);
+    if (both) _tile_stored(3, a.turned + (t + 16) * columns, stride);
   }
   memory_fence();
+}
+
+void strip(const StripArgs& a) {
+  const int columns = score_columns(a.vectors);
   for (int t = 0; t < a.tokens; t += 16) {
     if (columns == 4) {
-      turn_four(turned + t * 4, a.scores + t);
+      turn_four(a.turned + t * 4, a.scores + t);
     } else {
-      turn_sixteen(turned + t * 16, a.scores + t);
+      turn_sixteen(a.turned + t * 16, a.scores + t);
     }
   }
   for (int i = 0; i < a.vectors; ++i) soften_bf16(a, i);
@@ -243,7 +242,7 @@ void strip(const StripArgs& a) {
 
 }  // namespace few
 
-constexpr FewVectorKernels kFew = {few::pack_q, few::pack_k, few::strip, few::begin};
+constexpr FewVectorKernels kFew = {few::pack_q, few::pack_k, few::scores, few::strip, few::begin};
 
 }  // namespace
 

@@ -29,43 +29,52 @@ void pack_q_bf16(const float* const* rows, int dim, int dim_padded, void* strip)
     }
 }
 
-// Sixteen elements of a stored row from d on as floats; past `dim` zeros. Not for bf16.
-template <RowForm form>
-__m512 load_floats(const std::byte* row, int d, int dim) {
-  if constexpr (form == RowForm::q8_0) {
+// Thirty-two elements of a stored row from d on.
+struct Floats {
+  __m512 low, high;
+};
+
+// With `whole` the row has all of them; else those past `dim` are zeros. Not for bf16.
+template <RowForm form, bool whole>
+Floats load_floats(const std::byte* row, int d, int dim) {
+  if constexpr (form == RowForm::q8_0) {  // whole blocks are stored
     const std::byte* block = row + d / 32 * 34;
-    uint16_t scale;
-    std::memcpy(&scale, block, sizeof scale);
-    const __m512 q = Avx512::load_i8(reinterpret_cast<const int8_t*>(block) + 2 + d % 32);
-    return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_set1_epi16(int16_t(scale))), q);
+    uint16_t half;
+    std::memcpy(&half, block, sizeof half);
+    const __m512 scale = _mm512_cvtph_ps(_mm256_set1_epi16(int16_t(half)));
+    const auto* q = reinterpret_cast<const int8_t*>(block) + 2;
+    return {_mm512_mul_ps(scale, Avx512::load_i8(q)), _mm512_mul_ps(scale, Avx512::load_i8(q + 16))};
   } else {
     static_assert(form == RowForm::f16);
     const auto* halves = reinterpret_cast<const uint16_t*>(row) + d;
-    if (d + 16 <= dim) return Avx512::load_f16(halves);
-    const __mmask16 mask = __mmask16(d < dim ? (1 << (dim - d)) - 1 : 0);
-    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, halves));
+    if constexpr (whole) return {Avx512::load_f16(halves), Avx512::load_f16(halves + 16)};
+    const __mmask32 mask = dim - d >= 32 ? ~__mmask32{0} : (__mmask32{1} << (dim - d)) - 1;  // d < dim
+    const __m512i part = _mm512_maskz_loadu_epi16(mask, halves);
+    return {_mm512_cvtph_ps(_mm512_castsi512_si256(part)),
+            _mm512_cvtph_ps(_mm512_extracti64x4_epi64(part, 1))};
   }
 }
 
-// Thirty-two elements as bf16.
-template <RowForm form>
+template <RowForm form, bool whole>
 __m512i load_bf16_row(const std::byte* row, int d, int dim) {
   if constexpr (form == RowForm::bf16) {
     const auto* halves = reinterpret_cast<const uint16_t*>(row) + d;
-    if (d + 32 <= dim) return _mm512_loadu_si512(halves);
-    return _mm512_maskz_loadu_epi16((__mmask32{1} << (dim - d)) - 1,
-                                    halves);  // d < dim: padded by less than 32
+    if constexpr (whole) return _mm512_loadu_si512(halves);
+    const __mmask32 mask = dim - d >= 32 ? ~__mmask32{0} : (__mmask32{1} << (dim - d)) - 1;
+    return _mm512_maskz_loadu_epi16(mask, halves);
   } else {
-    return to_bf16(load_floats<form>(row, d, dim), load_floats<form>(row, d + 16, dim));
+    const Floats x = load_floats<form, whole>(row, d, dim);
+    return to_bf16(x.low, x.high);
   }
 }
 
-template <RowForm form>
+template <RowForm form, bool whole>
 void pack_k_form(const std::byte* const* rows, int tokens, int dim, int dim_padded, uint32_t* tile) {
   for (int t = 0; t < tokens; t += 16)
     for (int d = 0; d < dim_padded; d += 32) {
       __m512 pairs[16];
-      for (int i = 0; i < 16; ++i) pairs[i] = _mm512_castsi512_ps(load_bf16_row<form>(rows[t + i], d, dim));
+      for (int i = 0; i < 16; ++i)
+        pairs[i] = _mm512_castsi512_ps(load_bf16_row<form, whole>(rows[t + i], d, dim));
       Avx512::transpose(pairs);
       for (int i = 0; i < 16; ++i) _mm512_storeu_ps(tile + (d / 2 + i) * kTokens + t, pairs[i]);
     }
@@ -78,48 +87,57 @@ inline __m512i interleave(__m512i both) {
   return _mm512_permutexvar_epi16(order, both);
 }
 
-template <RowForm form>
+template <RowForm form, bool whole>
 void pack_v_form(const std::byte* const* rows, int tokens, int dim, int dim_padded, uint32_t* tile) {
   const int pairs =
       (tokens + 31) / 32 * 16;  // AMX reads 32 tokens at a time; the rows past `tokens` are zeros
   for (int pair = 0; pair < pairs; ++pair) {
     const std::byte *even = rows[2 * pair], *odd = rows[2 * pair + 1];
-    for (int d = 0; d < dim_padded; d += 16) {
-      __m512i both;
+    for (int d = 0; d < dim_padded; d += 32, tile += 32) {
+      __m512i low, high;
       if constexpr (form == RowForm::bf16) {
-        const auto* a = reinterpret_cast<const uint16_t*>(even) + d;
-        const auto* b = reinterpret_cast<const uint16_t*>(odd) + d;
-        const __mmask16 mask = __mmask16(d + 16 <= dim ? 0xffff : d < dim ? (1 << (dim - d)) - 1 : 0);
-        both = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi16(mask, a)),
-                                  _mm256_maskz_loadu_epi16(mask, b), 1);
+        const __m512i a = load_bf16_row<form, whole>(even, d, dim),
+                      b = load_bf16_row<form, whole>(odd, d, dim);
+        low = _mm512_inserti64x4(a, _mm512_castsi512_si256(b), 1);
+        high = _mm512_shuffle_i64x2(a, b, 0xee);
       } else {
-        both = to_bf16(load_floats<form>(even, d, dim), load_floats<form>(odd, d, dim));
+        const Floats a = load_floats<form, whole>(even, d, dim), b = load_floats<form, whole>(odd, d, dim);
+        low = to_bf16(a.low, b.low);
+        high = to_bf16(a.high, b.high);
       }
-      _mm512_storeu_si512(tile + pair * dim_padded + d, interleave(both));
+      _mm512_storeu_si512(tile, interleave(low));
+      _mm512_storeu_si512(tile + 16, interleave(high));
     }
+  }
+}
+
+// Calls f(form, whole) as constants.
+template <typename F>
+void with_form(RowForm form, bool whole, F&& f) {
+  switch (form) {
+    case RowForm::f16:
+      return whole ? f.template operator()<RowForm::f16, true>()
+                   : f.template operator()<RowForm::f16, false>();
+    case RowForm::bf16:
+      return whole ? f.template operator()<RowForm::bf16, true>()
+                   : f.template operator()<RowForm::bf16, false>();
+    case RowForm::q8_0: return f.template operator()<RowForm::q8_0, true>();
+    case RowForm::f32: return;  // has f32 products
   }
 }
 
 void pack_k_bf16(RowForm form, const std::byte* const* rows, int tokens, int dim, int dim_padded,
                  void* tile) {
-  auto* out = static_cast<uint32_t*>(tile);
-  switch (form) {
-    case RowForm::f16: return pack_k_form<RowForm::f16>(rows, tokens, dim, dim_padded, out);
-    case RowForm::bf16: return pack_k_form<RowForm::bf16>(rows, tokens, dim, dim_padded, out);
-    case RowForm::q8_0: return pack_k_form<RowForm::q8_0>(rows, tokens, dim, dim_padded, out);
-    case RowForm::f32: return;  // has f32 products
-  }
+  with_form(form, dim == dim_padded, [&]<RowForm constant, bool whole>() {
+    pack_k_form<constant, whole>(rows, tokens, dim, dim_padded, static_cast<uint32_t*>(tile));
+  });
 }
 
 void pack_v_bf16(RowForm form, const std::byte* const* rows, int tokens, int dim, int dim_padded,
                  void* tile) {
-  auto* out = static_cast<uint32_t*>(tile);
-  switch (form) {
-    case RowForm::f16: return pack_v_form<RowForm::f16>(rows, tokens, dim, dim_padded, out);
-    case RowForm::bf16: return pack_v_form<RowForm::bf16>(rows, tokens, dim, dim_padded, out);
-    case RowForm::q8_0: return pack_v_form<RowForm::q8_0>(rows, tokens, dim, dim_padded, out);
-    case RowForm::f32: return;
-  }
+  with_form(form, dim == dim_padded, [&]<RowForm constant, bool whole>() {
+    pack_v_form<constant, whole>(rows, tokens, dim, dim_padded, static_cast<uint32_t*>(tile));
+  });
 }
 
 // 2^x to 3e-6 of itself, far below the rounding of a probability to bf16; 0 for -infinity, NaN for NaN.

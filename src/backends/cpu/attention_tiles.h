@@ -31,6 +31,7 @@ struct StripArgs {
   float* m;             // [16] largest logit
   float* l;             // [16] sum of p
   float* scores;        // [16][64] scratch
+  float* turned;        // [64][16] scratch, from FewVectorKernels::scores to its strip
 };
 
 struct TileKernels {
@@ -54,7 +55,8 @@ struct TileKernels {
 struct FewVectorKernels {
   decltype(TileKernels::pack_q) pack_q;
   decltype(TileKernels::pack_k) pack_k;
-  decltype(TileKernels::strip) strip;
+  decltype(TileKernels::strip) scores;  // needs k only; then
+  decltype(TileKernels::strip) strip;   // does the rest
   decltype(TileKernels::begin) begin;
 };
 
