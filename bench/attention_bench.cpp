@@ -9,7 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <random>
+#include <span>
 #include <vector>
 
 #include "backends/cpu/attention.h"
@@ -41,20 +41,19 @@ Spread repeat(int times, F&& f) {
   return {seconds.front(), seconds[seconds.size() / 2], seconds.back()};
 }
 
-// GB/s of plain reads of a buffer far larger than the caches that one core may keep.
-double read_bandwidth(ThreadPool& threads, const AlignedBuffer& buffer) {
+// Seconds to read a part of the buffer with plain loads on all threads.
+double read_seconds(ThreadPool& threads, std::span<const std::byte> memory) {
   static volatile uint64_t sink;
-  const Spread time = repeat(5, [&] {
-    threads.run([&](int thread) {
-      const Range part = split_range(int64_t(buffer.size()), thread, threads.size(), 4096);
-      const auto* words = reinterpret_cast<const uint64_t*>(buffer.data());
-      uint64_t sums[16] = {};
-      for (int64_t i = part.begin / 8; i + 16 <= part.end / 8; i += 16)
-        for (int lane = 0; lane < 16; ++lane) sums[lane] ^= words[i + lane];
-      for (const uint64_t s : sums) sink = sink ^ s;
-    });
+  const auto start = Clock::now();
+  threads.run([&](int thread) {
+    const Range part = split_range(int64_t(memory.size()), thread, threads.size(), 4096);
+    const auto* words = reinterpret_cast<const uint64_t*>(memory.data());
+    uint64_t sums[16] = {};
+    for (int64_t i = part.begin / 8; i + 16 <= part.end / 8; i += 16)
+      for (int lane = 0; lane < 16; ++lane) sums[lane] ^= words[i + lane];
+    for (const uint64_t s : sums) sink = sink ^ s;
   });
-  return double(buffer.size()) / time.median * 1e-9;
+  return seconds_since(start);
 }
 
 void fill(float* values, size_t count, uint32_t seed) {
@@ -110,18 +109,34 @@ void decode(const Model& m, kv::KvForm form, int64_t tokens, ThreadPool& threads
   std::vector<float> q(size_t(p.heads * p.head_dim_k)), out(size_t(p.heads * p.head_dim_v));
   fill(q.data(), q.size(), 3);
   cpu::AttentionScratch scratch(cpu::attention_scratch_bytes(p, tokens, threads.size()));
-  const double bandwidth = read_bandwidth(threads, buffer);
-  const Spread time = repeat(7, [&] {
-    for (int layer = 0; layer < m.layers; ++layer)
-      cpu::attention(threads, p, plan, cache.pool, layer, q.data(), out.data(), scratch);
-  });
-  const double bytes = double(tokens) * m.layers * p.kv_heads *
+  // Pairs of a plain read and one layer, both of the same number of bytes and neither of what was read
+  // lately: what else the machine does meanwhile slows both.
+  const double bytes = double(tokens) * p.kv_heads *
                        double(cache.pool.row_bytes(kv::Part::K) + cache.pool.row_bytes(kv::Part::V));
-  const double rate = bytes / time.median * 1e-9;
+  const size_t slice = std::min(size_t(bytes), buffer.size());
+  std::vector<double> reads, layers;
+  size_t at = 0;
+  for (int round = 0; round < 4; ++round)
+    for (int layer = 0; layer < m.layers; ++layer) {
+      if (at + slice > buffer.size()) at = 0;
+      reads.push_back(read_seconds(threads, buffer.span().subspan(at, slice)) * bytes / double(slice));
+      at += slice;
+      const auto start = Clock::now();
+      cpu::attention(threads, p, plan, cache.pool, layer, q.data(), out.data(), scratch);
+      layers.push_back(seconds_since(start));
+    }
+  std::sort(reads.begin(), reads.end());
+  std::sort(layers.begin(), layers.end());
+  const auto rate = [&](const std::vector<double>& seconds, size_t index) {
+    return bytes / seconds[index] * 1e-9;
+  };
+  const size_t middle = layers.size() / 2;
   fmt::print(
-      "decode  {:>5} {:>6} tokens  {:8.3f} ms ({:.3f}..{:.3f})  {:6.2f} GB/s of {:6.2f} read  {:3.0f}%\n",
-      to_string(form), tokens, time.median * 1e3, time.low * 1e3, time.high * 1e3, rate, bandwidth,
-      100 * rate / bandwidth);
+      "decode  {:>5} {:>6} tokens  {:8.3f} ms per layer  median {:6.2f} GB/s of {:6.2f} read ({:3.0f}%)  "
+      "best {:6.2f} of "
+      "{:6.2f} ({:3.0f}%)\n",
+      to_string(form), tokens, layers[middle] * 1e3, rate(layers, middle), rate(reads, middle),
+      100 * reads[middle] / layers[middle], rate(layers, 0), rate(reads, 0), 100 * reads[0] / layers[0]);
   std::fflush(stdout);
 }
 
