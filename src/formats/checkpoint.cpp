@@ -179,11 +179,13 @@ const Tensor& Checkpoint::require(std::string_view name) const {
        tensors.size(), nearest ? fmt::format(" (the nearest name is '{}')", shown(*nearest)) : "");
 }
 
-Checkpoint open_checkpoint(const std::filesystem::path& path) {
+Checkpoint open_checkpoint(const std::filesystem::path& path) try {
   std::error_code error;
   const auto status = fs::status(path, error);
   if (!fs::exists(status)) fail(ErrorKind::not_found, "{} does not exist", path.string());
   return fs::is_directory(status) ? open_folder(path) : open_file(path);
+} catch (const fs::filesystem_error& error) {
+  fail(ErrorKind::io, "{} cannot be read: {}", path.string(), error.what());
 }
 
 }  // namespace cairn::formats

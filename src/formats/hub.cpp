@@ -221,7 +221,7 @@ PullOptions pull_options_from_environment() {
   return options;
 }
 
-std::optional<fs::path> find_cached(const PullRequest& request, const PullOptions& options) {
+std::optional<fs::path> find_cached(const PullRequest& request, const PullOptions& options) try {
   const HubCache cache(options.cache, request.repo);
   const auto commit = cache.commit_of(request.revision);
   if (!commit) return std::nullopt;
@@ -235,9 +235,11 @@ std::optional<fs::path> find_cached(const PullRequest& request, const PullOption
     if (error.kind() == ErrorKind::not_found || error.kind() == ErrorKind::invalid_file) return std::nullopt;
     throw;
   }
+} catch (const fs::filesystem_error& error) {
+  fail(ErrorKind::io, "the cache cannot be read: {}", error.what());
 }
 
-fs::path pull(const PullRequest& request, const PullOptions& options, const PullListener& listener) {
+fs::path pull(const PullRequest& request, const PullOptions& options, const PullListener& listener) try {
   if (options.offline) {
     if (const auto cached = find_cached(request, options)) return *cached;
     fail(ErrorKind::not_found, "{} is not in the cache {}, and HF_HUB_OFFLINE forbids to download it",
@@ -271,7 +273,9 @@ fs::path pull(const PullRequest& request, const PullOptions& options, const Pull
   uint64_t needed = 0;
   for (const auto& name : selection.files) {
     files.push_back(hub.describe(listing.commit, name));
-    if (!is_complete(cache, files.back())) needed += std::min(files.back().size, uint64_t{1} << 60);
+    constexpr uint64_t kMore = uint64_t{1} << 60;  // than any disk has; capped, so that the sum cannot wrap
+    if (!is_complete(cache, files.back()))
+      needed = std::min(needed + std::min(files.back().size, kMore), kMore);
   }
   check_disk(options.cache, needed);
   count = files.size();
@@ -279,6 +283,8 @@ fs::path pull(const PullRequest& request, const PullOptions& options, const Pull
   cache.set_ref(request.revision, listing.commit);
   const auto folder = cache.snapshot(listing.commit);
   return selection.open.empty() ? folder : folder / selection.open;
+} catch (const fs::filesystem_error& error) {
+  fail(ErrorKind::io, "{} cannot be put into the cache: {}", request.repo, error.what());
 }
 
 }  // namespace cairn::formats

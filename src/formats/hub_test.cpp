@@ -445,6 +445,24 @@ TEST_F(HubTest, NamesThatLeaveTheCacheAreRefused) {
   EXPECT_TRUE(!fs::exists(options_.cache) || fs::is_empty(options_.cache));
 }
 
+TEST_F(HubTest, AFileThatIsAlsoAFolderIsAnError) {
+  small_["config.json"] = "{}";
+  small_["model.safetensors.index.json"] =
+      R"({"weight_map": {"a": "x.safetensors", "b": "x.safetensors/y"}})";
+  large_["x.safetensors"] = "one";
+  large_["x.safetensors/y"] = "two";
+  EXPECT_TRUE(has(pull_error(), "org/name cannot be put into the cache"));
+}
+
+TEST_F(HubTest, LinksInTheCacheAreNotWrittenThrough) {
+  one_gguf();
+  const fs::path outside = folder_.write("outside.txt", "precious");
+  fs::create_directories(model_folder() / "blobs");
+  fs::create_symlink(outside, model_folder() / "blobs" / (sha256(large_["m.gguf"]) + ".incomplete"));
+  EXPECT_TRUE(has(pull_error(), "cannot open"));
+  EXPECT_EQ(read_text_file(outside), "precious");
+}
+
 TEST_F(HubTest, CommitsAndChecksumsThatAreNoneAreRefused) {
   one_gguf();
   for (const std::string sha : {"../../../../../../etc", "main", ""}) {
