@@ -7,6 +7,7 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <random>
 
 #include "api/model_impl.h"
 #include "base/error.h"
@@ -27,10 +28,11 @@ struct Options {
   std::string prompt, system, trace;
   bool has_prompt = false, raw = false, verbose = false;
   int n = 1;
+  CLI::Option *temperature_flag = nullptr, *top_p_flag = nullptr, *seed_flag = nullptr;
 };
 
 // What -v prints: the speed, and how much of the machine it used.
-void print_speed(Model::Impl& model, const engine::Generated& g) {
+void print_speed(Model::Impl& model, const engine::Generated& g, uint64_t seed) {
   const auto& program = model.engine.program();
   const auto per_second = [](double count, double seconds) { return seconds > 0 ? count / seconds : 0; };
   program::StepSizes sizes;
@@ -39,12 +41,18 @@ void print_speed(Model::Impl& model, const engine::Generated& g) {
   fmt::print(stderr,
              "prompt {} tokens ({} cached), {:.3f} s, {:.1f} tok/s; answer {} tokens, {:.3f} s, {:.1f} "
              "tok/s, {:.1f} GB/s; "
-             "{} threads, {}; stopped by {}\n",
+             "{} threads, {}; seed {}; stopped by {}\n",
              g.prompt_tokens, g.reused_tokens, g.prefill_seconds,
              per_second(double(g.prompt_tokens - g.reused_tokens), g.prefill_seconds), g.tokens.size(),
              g.decode_seconds, per_second(double(g.decode_steps), g.decode_seconds),
              per_second(double(g.decode_steps) * bytes, g.decode_seconds) / 1e9, model.engine.threads(),
-             to_string(active_isa()), to_string(g.finish));
+             to_string(active_isa()), seed, to_string(g.finish));
+  for (size_t i = 0; i < g.logprobs.size(); ++i) {
+    fmt::print(stderr, "{:>5}", i);
+    for (const auto& alternative : g.logprobs[i])
+      fmt::print(stderr, "  {:?} {:.3f}", model.tokenizer->piece(alternative.token), alternative.logprob);
+    fmt::print(stderr, "\n");
+  }
 }
 
 engine::Generated answer(Model::Impl& model, const std::vector<int32_t>& prompt, const Options& options,
@@ -94,7 +102,7 @@ int converse(Model::Impl& model, const Options& options, program::Trace* trace) 
       messages.push_back({"assistant", g.text});
       write_out("\n");
       flush_out();
-      if (options.verbose) print_speed(model, g);
+      if (options.verbose) print_speed(model, g, options.parameters.seed);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::cancelled && error.kind() != ErrorKind::invalid_argument) throw;
       messages.pop_back();  // the turn that could not be answered
@@ -109,6 +117,11 @@ int run(Options options) {
     fail(ErrorKind::invalid_argument, "--n-answers is {}; it must lie between 1 and 1000", options.n);
   Interruptible interruptible;
   auto model = load_model(options.model);
+  // What the model's authors recommend, where the user says nothing.
+  const auto recommended = recommended_parameters(*model);
+  if (options.temperature_flag->count() == 0) options.parameters.temperature = recommended.temperature;
+  if (options.top_p_flag->count() == 0) options.parameters.top_p = recommended.top_p;
+  if (options.seed_flag->count() == 0) options.parameters.seed = std::random_device{}();
   program::Trace trace;
   program::Trace* recording = options.trace.empty() ? nullptr : &trace;
   int code = 0;
@@ -125,7 +138,7 @@ int run(Options options) {
       const auto g = answer(*model, prompt, options, i, recording, interruptible);
       write_out("\n");
       flush_out();
-      if (options.verbose) print_speed(*model, g);
+      if (options.verbose) print_speed(*model, g, options.parameters.seed);
       if (g.finish == engine::Finish::cancelled) code = 130;
     }
   }
@@ -147,8 +160,21 @@ std::function<int()> setup(CLI::App& app) {
   app.add_option("-n,--tokens", o->parameters.max_tokens, "most tokens of the answer (default: what fits)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--n-answers", o->n, "answers to the same prompt");
-  app.add_option("--temp", o->parameters.temperature, "temperature; 0: always the most likely token");
-  app.add_option("--seed", o->parameters.seed, "same seed, same text");
+  auto& p = o->parameters;
+  o->temperature_flag =
+      app.add_option("--temp", p.temperature, "temperature; 0: always the most likely token");
+  o->seed_flag =
+      app.add_option("--seed", p.seed, "same seed, same text (default: another one each time; -v prints it)");
+  app.add_option("--top-k", p.top_k, "draw from the k most likely tokens (0: all)");
+  o->top_p_flag =
+      app.add_option("--top-p", p.top_p, "draw from the most likely tokens that together reach this");
+  app.add_option("--min-p", p.min_p, "leave out tokens below this share of the most likely one");
+  app.add_option("--typical-p", p.typical_p, "locally typical sampling (1: off)");
+  app.add_option("--repeat-penalty", p.repetition_penalty,
+                 "divide the scores of tokens seen before (1: off)");
+  app.add_option("--presence-penalty", p.presence_penalty, "take this off once from tokens of the answer");
+  app.add_option("--frequency-penalty", p.frequency_penalty, "and this for each time they occurred");
+  app.add_option("--logprobs", p.logprobs, "with -v: print the likeliest tokens at each place");
   app.add_option("--stop", o->parameters.stop, "end the answer before this text (repeatable)");
   app.add_option("--trace", o->trace, "write a Chrome/Perfetto trace of every instruction");
   app.add_flag("-v,--verbose", o->verbose, "print speed at the end");

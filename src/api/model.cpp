@@ -3,6 +3,8 @@
 
 #include "api/model_impl.h"
 #include "base/error.h"
+#include "formats/json_fields.h"
+#include "formats/json_file.h"
 
 namespace cairn {
 namespace {
@@ -68,6 +70,23 @@ engine::GenerateOptions generate_options(const Parameters& p) {
   s.seed = p.seed;
   s.logprobs = p.logprobs;
   return options;
+}
+
+Parameters recommended_parameters(const Model::Impl& model) {
+  Parameters parameters;
+  std::string file = model.engine.model().file;
+  const auto* config = formats::optional_object(model.engine.model().config, "generation_config", file);
+  nlohmann::json beside;  // a GGUF file has no such keys; its folder may have the original's
+  const auto path = model.path.parent_path() / "generation_config.json";
+  if (!config && !std::filesystem::is_directory(model.path) && std::filesystem::exists(path)) {
+    beside = formats::read_json_file(path);
+    file = path.string();
+    config = &beside;
+  }
+  if (!config || !formats::optional_bool(*config, "do_sample", file).value_or(false)) return parameters;
+  parameters.temperature = float(formats::optional_number(*config, "temperature", 0, 100, file).value_or(1));
+  parameters.top_p = float(formats::optional_number(*config, "top_p", 1e-6, 1, file).value_or(1));
+  return parameters;
 }
 
 Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options, int64_t step_logits)

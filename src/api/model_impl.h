@@ -29,5 +29,7 @@ std::filesystem::path tokenizer_path(const std::filesystem::path& model);
 
 kv::KvForm parse_kv_form(std::string_view);  // throws Error(invalid_argument) listing the forms
 engine::GenerateOptions generate_options(const Parameters&);
+// Temperature and top_p of the model's generation_config.json when it says do_sample; else greedy.
+Parameters recommended_parameters(const Model::Impl&);
 
 }  // namespace cairn
