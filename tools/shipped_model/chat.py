@@ -164,7 +164,7 @@ def q_thing(rng):
         kind = pick(rng, list(KINDS))
         members = KINDS[kind].split()
         number = rng.randint(2, min(5, len(members)))
-        chosen = rng.sample(members, number)
+        chosen = [members[i] for i in sorted(rng.sample(range(len(members)), number))]   # in one order, so that none comes twice
         plural = KIND_PLURALS.get(kind, kind + "s")
         listed = ", ".join(chosen[:-1]) + " and " + chosen[-1]
         return (say(rng, f"[Name {NUMBER_WORDS[number]} {plural}.|Can you name {NUMBER_WORDS[number]} {plural}?|Tell me {NUMBER_WORDS[number]} {plural}.|List {number} {plural}.|Give me {NUMBER_WORDS[number]} {plural}.]"),
@@ -280,6 +280,13 @@ def q_self(rng, name=NAME, what="a small language model that tells stories"):
 
 def q_unknown(rng):
     nonsense = "".join(pick(rng, ["ba", "ko", "ri", "zan", "mel", "tor", "vi", "qua", "ple", "dro", "ski", "un"]) for _ in range(rng.randint(2, 4)))
+    if chance(rng, 0.35):
+        noun, quality = pick(rng, THINGS + ANIMAL_KINDS), pick(rng, ["flat", "heavy", "dangerous", "expensive", "important", "beautiful", "useful", "old", "square", "hollow", "fast", "poisonous", "better than yesterday", "made of glass"])
+        if chance(rng, 0.4):
+            return (say(rng, "[Do you like|Do you want|Have you got|Do you eat|Did you see] [{x}|{x}|a {n}|the {n}]?", x=pick(rng, ["pizza", "music", "school", "summer", "football", "books", "math", "ice cream", "movies", "games", "me", "chocolate", "snow", "my drawing"]), n=noun),
+                    say(rng, "I am a program, so I [cannot say|have no taste of my own|do not eat, see or own things]. [What about you?|Do you?|But I like stories!|]"))
+        return (say(rng, "[Is the {n} {q}?|Are {n}s {q}?|Is a {n} {q}?|Why is the {n} {q}?|Who invented the {n}?|When was the first {n} made?|How much does a {n} cost?|What is the best {n}?|Where can I buy a {n}?|How do I make a {n}?|Is it true that the {n} is {q}?|How many {n}s are there in the world?]", n=noun, q=quality),
+                say(rng, "[I am not sure.|I do not know.|That I do not know.|I am sorry, I do not know that.] [I am a very small model.|I only know simple things.|I am small and know only a little.|Maybe someone else can tell you.] [Would you like a story about a {n}?|I can tell you a story about a {n}.|]", n=noun))
     asked = say(rng, "[What will the weather be tomorrow?|What is the stock price of {c}?|Write a program in {lang}.|Who won the game yesterday?|What time is it?|What is the news today?|Translate this into {tongue}: good morning.|Explain quantum {sci}.|What is {nonsense}?|Who is {c} {nonsense}?|Solve the equation x^2 + {n}x = {m}.|What is the square root of {m}?|Can you book a flight to {town}?|How do I fix my {dev}?|What medicine should I take?|Write an essay about {topic}.|Summarize the history of {topic}.|Give me a recipe for {nonsense}.|What year did {c} become president?|Draw me a picture.|Play some music.|Search the internet for {nonsense}.|How does {dev} software work?|Compare {topic} and {sci}.|What do you think about {topic}?|Define {nonsense}.|Debug this code for me.]",
                 c=pick(rng, ["Apple", "Miller", "Smith", "Garcia", "Novak", "Tanaka"]), lang=pick(rng, ["Python", "C++", "Java", "Rust"]), tongue=pick(rng, ["French", "German", "Spanish", "Japanese", "Latin"]), sci=pick(rng, ["physics", "mechanics", "computing", "chemistry"]), nonsense=nonsense, n=str(rng.randint(2, 9)), m=str(rng.randint(11, 999)), town=pick(rng, TOWNS),
                 dev=pick(rng, ["phone", "car", "printer", "computer", "washing machine"]), topic=pick(rng, ["politics", "the economy", "philosophy", "the Roman empire", "war", "law", "religion", "machine learning", "medicine"]))
@@ -327,7 +334,7 @@ def farewell(rng):
     return say(rng, q), say(rng, a)
 
 
-QUESTIONS = ((q_sum, 16), (q_word_sum, 5), (q_number, 7), (q_word, 12), (q_animal, 12), (q_thing, 12), (q_time, 9), (q_why, 12), (q_capital, 7), (q_joke, 7), (q_feeling, 8), (q_self, 10), (q_unknown, 6), (q_write, 10))
+QUESTIONS = ((q_sum, 16), (q_word_sum, 5), (q_number, 7), (q_word, 12), (q_animal, 12), (q_thing, 12), (q_time, 9), (q_why, 12), (q_capital, 7), (q_joke, 7), (q_feeling, 8), (q_self, 10), (q_unknown, 9), (q_write, 10))
 _TOTAL = sum(weight for _, weight in QUESTIONS)
 
 

@@ -104,5 +104,10 @@ def pick(rng, items):
     return items[int(rng.random() * len(items))]
 
 
+def pick_front(rng, items):
+    """One of `items`, the earlier ones more often: the density falls as 1 / position."""
+    return items[int((len(items) + 1) ** rng.random()) - 1]
+
+
 def chance(rng, probability):
     return rng.random() < probability

@@ -175,6 +175,7 @@ def main():
     parser.add_argument("--tokenizer", required=True, help="tokenizer.json")
     parser.add_argument("--books", default="")
     parser.add_argument("--scratch", default=os.path.join(tempfile.gettempdir(), "shards"))
+    parser.add_argument("--resume", default="", help="start from these weights (safetensors) instead of from noise")
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--heads", type=int, default=8)
@@ -199,6 +200,9 @@ def main():
     torch.set_float32_matmul_precision("high")
     c = {"vocabulary": tokenizer.get_vocab_size(), "hidden": o.hidden, "layers": o.layers, "heads": o.heads, "kv_heads": o.kv_heads, "head_size": 64, "ffn": o.ffn}
     model = Llama(c).cuda()
+    if o.resume:
+        from safetensors.torch import load_file
+        model.load_state_dict({name.removeprefix("model."): tensor.float() for name, tensor in load_file(o.resume).items()})
     count = sum(p.numel() for p in model.parameters())
     print(f"{o.name}: {count / 1e6:.2f} M parameters, {c}, {torch.cuda.get_device_name()}", flush=True)
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]

@@ -1,6 +1,6 @@
 """Who, where and what: the tables that stories are cast from, and the casting itself."""
 
-from grammar import chance, pick
+from grammar import chance, pick, pick_front
 
 GIRLS = ("""Lily Mia Anna Emma Zoe Ella Ruby Rosa Nora Clara Ivy Lucy Maya Sara Tina Molly Daisy Grace Hanna Lena Nina Amy Kate
          Sophie Alice Jane Mary Olga Petra Freya Wendy Bella Elsa June Hazel Iris Julia Leah Luna Olivia Poppy Rose Stella Tess
@@ -113,10 +113,21 @@ def invent_name(rng):
     return name.capitalize() if len(name) > 2 else name.capitalize() + pick(rng, ["na", "lo", "rik", "tta"])
 
 
-def person_name(rng, gender=None):
-    if chance(rng, 0.3):
+def person_name(rng, gender=None, invented=0.35):
+    """A name as someone may type it: any of the list, or one that nobody has."""
+    if chance(rng, invented):
         return invent_name(rng)
     return pick(rng, GIRLS if (gender or pick(rng, "fm")) == "f" else BOYS)
+
+
+SHARE = {"h": 0, "f": 1}   # hero, friend; everyone else has the third share
+
+
+def story_name(rng, gender, slot, pet=False):
+    """A name that the story chooses itself. The first of a list come up most, so that the likeliest name is clearly likelier than the rest; and
+    hero, friend and others have names of their own, so that greedy decoding does not call the hero and the friend by the same likeliest name."""
+    names = PETS if pet else GIRLS if gender == "f" else BOYS
+    return invent_name(rng) if chance(rng, 0.06) else pick_front(rng, names[SHARE.get(slot, 2)::3])
 
 
 def thing_row(rng, kind):
@@ -228,9 +239,9 @@ def plural_limb(word):
 
 def cast_child(rng, env, slot, taken, gender=None):
     gender = gender or pick(rng, "fm")
-    name = person_name(rng, gender)
+    name = story_name(rng, gender, slot)
     while name in taken:
-        name = person_name(rng, gender)
+        name = story_name(rng, gender, slot)
     taken.add(name)
     kind = "girl" if gender == "f" else "boy"
     desc = pick(rng, ["little ", "young ", "small ", "", pick(rng, TRAITS) + " ", pick(rng, TRAITS) + " little "]) + kind
@@ -246,9 +257,9 @@ def cast_animal(rng, env, slot, taken, kind=None, gender=None, kinds_taken=()):
         while row[0] in kinds_taken:
             row = pick(rng, ANIMALS)
     gender = GENDERS.get(row[0]) or gender or pick(rng, "fm")
-    name = pick(rng, PETS) if chance(rng, 0.6) else person_name(rng, gender)
+    name = story_name(rng, gender, slot, pet=chance(rng, 0.75))
     while name in taken:
-        name = pick(rng, PETS)
+        name = story_name(rng, gender, slot, pet=True)
     taken.add(name)
     size, colour = pick(rng, row[6].split(",")), pick(rng, row[1].split(","))
     desc = pick(rng, [size, colour or size, size + " " + colour, pick(rng, TRAITS), pick(rng, TRAITS) + " " + colour, pick(rng, TRAITS) + " little"])
