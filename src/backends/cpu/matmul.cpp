@@ -9,8 +9,9 @@ namespace {
 // Best first; within one level the order does not matter, a codec has one kernel per level.
 const KernelTable* const kTables[] = {
 #if defined(__x86_64__)
-    &kAmxFloatKernels,    &kVnniFloatKernels, &kVnniBlock32Kernels, &kVnniSuper256Kernels,
-    &kAvx512FloatKernels, &kAvx2FloatKernels, &kAvx2Block32Kernels, &kAvx2Super256Kernels,
+    &kAmxFloatKernels,    &kAmxBlock32Kernels,   &kAmxSuper256Kernels, &kVnniFloatKernels,
+    &kVnniBlock32Kernels, &kVnniSuper256Kernels, &kAvx512FloatKernels, &kAvx2FloatKernels,
+    &kAvx2Block32Kernels, &kAvx2Super256Kernels,
 #endif
     &kScalarKernels,
 };

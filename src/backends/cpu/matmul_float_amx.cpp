@@ -24,135 +24,159 @@ struct TileWeight {
 constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kPiece = 16;  // tiles of k: 32 KiB of weights for two panels
 constexpr int64_t kGroup = 16;  // panels
+constexpr int64_t kRows = 512;  // of the left side at a time
+constexpr int64_t kRowTiles = kRows / 16;
 
-struct Place {
-  const std::byte* a0;  // left side: rows 0..15 and 16..31 of the block
-  const std::byte* a1;
-  size_t a_stride;
-  const std::byte* w0;  // two panels
-  const std::byte* w1;
-  float* y;
-  int64_t ldy;
-  int rows0, rows1;
-  int64_t valid0, valid1;  // columns of the two panels, 16 unless n ends
+// Where a tile of sums waits or goes: in scratch as a whole tile, or in y with its last columns cut.
+struct Sums {
+  float* at;
+  int64_t ld;
+  int rows;
+  int64_t valid;  // columns
 };
 
 template <int tile>
-CAIRN_INLINE inline void load_sums(const float* y, int64_t ldy, int rows, int64_t valid) {
-  if (valid >= 16) {
-    load_sum_tile<tile>(y, size_t(ldy) * 4);
-    return;
-  }
-  alignas(64) float edge[16][16] = {};
-  for (int r = 0; r < rows; r++) _mm512_store_ps(edge[r], VnniLanes::load_f(y + r * ldy, valid));
-  tiles_see_memory();
-  load_sum_tile<tile>(edge, 64);
-}
-
-template <int tile>
-CAIRN_INLINE inline void store_sums(float* y, int64_t ldy, int rows, int64_t valid) {
-  if (valid >= 16) {
-    store_sum_tile<tile>(y, size_t(ldy) * 4);
+CAIRN_INLINE inline void store_result(const Sums& s) {
+  if (s.valid >= kPanelRows) {
+    store_sum_tile<tile>(s.at, size_t(s.ld) * 4);
     return;
   }
   alignas(64) float edge[16][16];
   store_sum_tile<tile>(edge, 64);
   tiles_see_memory();
-  for (int r = 0; r < rows; r++) VnniLanes::store_f(y + r * ldy, _mm512_load_ps(edge[r]), valid);
+  for (int r = 0; r < s.rows; r++) VnniLanes::store_f(s.at + r * s.ld, _mm512_load_ps(edge[r]), s.valid);
 }
 
-// RT x PT tiles of sums over `tiles` steps of 32 k.
+struct Operands {
+  const std::byte* a;  // left side: 16 rows, and the next 16
+  size_t a_stride;
+  const std::byte* w;  // two panels
+  int64_t panel_bytes;
+  int64_t tiles;  // steps of 32 k
+};
+
+// RT x PT tiles of sums. from: null at the first piece of k, else the tiles that wait; to: where they go, RT
+// x PT.
 template <int RT, int PT>
-CAIRN_INLINE inline void tile_block(const Place& p, bool first, int64_t tiles, Prefetch& prefetch) {
-  if (first) {
+CAIRN_INLINE inline void tile_block(const Operands& o, const std::byte* const (&from)[4], const Sums (&to)[4],
+                                    Prefetch& weights, Prefetch& rows) {
+  if (!from[0]) {
     _tile_zero(0);
     if constexpr (PT > 1) _tile_zero(1);
     if constexpr (RT > 1) _tile_zero(2);
     if constexpr (RT > 1 && PT > 1) _tile_zero(3);
   } else {
-    load_sums<0>(p.y, p.ldy, p.rows0, p.valid0);
-    if constexpr (PT > 1) load_sums<1>(p.y + 16, p.ldy, p.rows0, p.valid1);
-    if constexpr (RT > 1) load_sums<2>(p.y + 16 * p.ldy, p.ldy, p.rows1, p.valid0);
-    if constexpr (RT > 1 && PT > 1) load_sums<3>(p.y + 16 * p.ldy + 16, p.ldy, p.rows1, p.valid1);
+    load_sum_tile<0>(from[0], 64);
+    if constexpr (PT > 1) load_sum_tile<1>(from[1], 64);
+    if constexpr (RT > 1) load_sum_tile<2>(from[2], 64);
+    if constexpr (RT > 1 && PT > 1) load_sum_tile<3>(from[3], 64);
   }
-  const std::byte *a0 = p.a0, *a1 = p.a1, *w0 = p.w0, *w1 = p.w1;
-  for (int64_t t = 0; t < tiles; t++, a0 += 64, a1 += 64, w0 += kTileBytes, w1 += kTileBytes) {
+  const std::byte *a0 = o.a, *a1 = o.a + 16 * o.a_stride, *w0 = o.w, *w1 = o.w + o.panel_bytes;
+  for (int64_t t = 0; t < o.tiles; t++, a0 += 64, a1 += 64, w0 += kTileBytes, w1 += kTileBytes) {
     _tile_loadd(6, w0, 64);
-    _tile_loadd(4, a0, p.a_stride);
+    _tile_loadd(4, a0, o.a_stride);
     _tile_dpbf16ps(0, 4, 6);
     if constexpr (PT > 1) {
       _tile_loadd(7, w1, 64);
       _tile_dpbf16ps(1, 4, 7);
     }
     if constexpr (RT > 1) {
-      _tile_loadd(5, a1, p.a_stride);
+      _tile_loadd(5, a1, o.a_stride);
       _tile_dpbf16ps(2, 5, 6);
     }
     if constexpr (RT > 1 && PT > 1) _tile_dpbf16ps(3, 5, 7);
-    prefetch.step();
+    weights.step();
+    rows.step();
   }
-  store_sums<0>(p.y, p.ldy, p.rows0, p.valid0);
-  if constexpr (PT > 1) store_sums<1>(p.y + 16, p.ldy, p.rows0, p.valid1);
-  if constexpr (RT > 1) store_sums<2>(p.y + 16 * p.ldy, p.ldy, p.rows1, p.valid0);
-  if constexpr (RT > 1 && PT > 1) store_sums<3>(p.y + 16 * p.ldy + 16, p.ldy, p.rows1, p.valid1);
+  store_result<0>(to[0]);
+  if constexpr (PT > 1) store_result<1>(to[1]);
+  if constexpr (RT > 1) store_result<2>(to[2]);
+  if constexpr (RT > 1 && PT > 1) store_result<3>(to[3]);
 }
 
+struct Piece {
+  int64_t row, rows;    // of the left side
+  int64_t tile, tiles;  // of k
+  bool first, last;
+};
+
 template <int PT>
-void panels_times_rows(const MatMulArgs& a, int64_t panel, int64_t tile0, int64_t tiles, int64_t panel_bytes,
-                       size_t act_bytes, const std::byte* next) {
-  Prefetch prefetch(next, next ? PT * tiles * kTileBytes : 0, (a.m + 31) / 32 * tiles);
-  Place p;
-  p.a_stride = act_bytes;
-  p.w0 = a.packed + panel * panel_bytes + tile0 * kTileBytes;
-  p.w1 = p.w0 + (PT > 1 ? panel_bytes : 0);
-  p.ldy = a.ldy;
-  p.valid0 = a.n_valid - panel * kPanelRows;
-  p.valid1 = p.valid0 - kPanelRows;
-  p.rows0 = p.rows1 = 16;
-  const auto go_to = [&](int64_t row) {
-    p.a0 = a.act + size_t(row) * act_bytes + tile0 * 64;
-    p.a1 = p.a0 + 16 * act_bytes;
-    p.y = a.y + row * a.ldy + panel * kPanelRows;
-  };
-  int64_t row = 0;
-  if (a.m >= 32) {
-    configure_tiles(16, 16);
-    for (; a.m - row >= 32; row += 32) {
-      go_to(row);
-      tile_block<2, PT>(p, tile0 == 0, tiles, prefetch);
+void panels_times_rows(const MatMulArgs& a, const Piece& piece, int64_t panel, std::byte* waiting,
+                       Prefetch& weights, Prefetch& left_rows) {
+  Operands o;
+  o.a_stride = act_row_bytes(ActForm::bf16, a.cols);
+  o.panel_bytes = float_panel_bytes<TileWeight>(a.cols);
+  o.w = a.packed + panel * o.panel_bytes + piece.tile * kTileBytes;
+  o.tiles = piece.tiles;
+  const auto block = [&](auto RT, int64_t row, int rows0, int rows1) {
+    o.a = a.act + size_t(piece.row + row) * o.a_stride + piece.tile * 64;
+    const std::byte* from[4];
+    Sums to[4];
+    for (int i = 0; i < 4; i++) {
+      const int64_t tile_row = row / 16 + i / 2, tile_panel = i % 2;
+      std::byte* const wait = waiting + (tile_panel * kRowTiles + tile_row) * kTileBytes;
+      from[i] = piece.first ? nullptr : wait;
+      if (piece.last)
+        to[i] = {a.y + (piece.row + row + i / 2 * 16) * a.ldy + (panel + tile_panel) * kPanelRows, a.ldy,
+                 i / 2 ? rows1 : rows0, a.n_valid - (panel + tile_panel) * kPanelRows};
+      else
+        to[i] = {reinterpret_cast<float*>(wait), 16, i / 2 ? rows1 : rows0, kPanelRows};
     }
+    tile_block<RT, PT>(o, from, to, weights, left_rows);
+  };
+  using One = std::integral_constant<int, 1>;
+  using Two = std::integral_constant<int, 2>;
+  int64_t row = 0;
+  if (piece.rows >= 32) {
+    configure_tiles(16, 16);
+    for (; piece.rows - row >= 32; row += 32) block(Two(), row, 16, 16);
   }
-  const auto left = int(a.m - row);
-  if (left == 0) return;
-  p.rows0 = left < 16 ? left : 16;
-  p.rows1 = left - p.rows0;
-  if (!(a.m < 32 && panel != a.panels.begin && tile0 == 0)) configure_tiles(p.rows0, p.rows1);
-  go_to(row);
-  if (p.rows1)
-    tile_block<2, PT>(p, tile0 == 0, tiles, prefetch);
-  else
-    tile_block<1, PT>(p, tile0 == 0, tiles, prefetch);
+  const auto left = int(piece.rows - row);
+  if (left > 16) {
+    configure_tiles(16, left - 16);
+    block(Two(), row, 16, left - 16);
+  } else if (left > 0) {
+    configure_tiles(left, 0);
+    block(One(), row, left, 0);
+  }
 }
 
 void multiply(const MatMulArgs& a) {
   const int64_t panel_bytes = float_panel_bytes<TileWeight>(a.cols);
   const size_t act_bytes = act_row_bytes(ActForm::bf16, a.cols);
   const int64_t tiles = ActFloat::padded(a.cols) / 32;
-  const int64_t piece = a.m <= 32 ? tiles : kPiece;
-  for (int64_t group = a.panels.begin; group < a.panels.end; group += kGroup) {
-    const int64_t group_end = group + kGroup < a.panels.end ? group + kGroup : a.panels.end;
-    for (int64_t t = 0; t < tiles; t += piece) {
-      const int64_t count = tiles - t < piece ? tiles - t : piece;
-      for (int64_t panel = group; panel < group_end; panel += 2) {
-        // While these panels are multiplied the next two arrive (for few rows the processor's own prefetch
-        // does it).
-        const std::byte* const next = a.m > 32 && panel + 4 <= a.panels.end
-                                          ? a.packed + (panel + 2) * panel_bytes + t * kTileBytes
-                                          : nullptr;
-        if (panel + 1 < group_end)
-          panels_times_rows<2>(a, panel, t, count, panel_bytes, act_bytes, next);
-        else
-          panels_times_rows<1>(a, panel, t, count, panel_bytes, act_bytes, next);
+  for (int64_t row = 0; row < a.m; row += kRows) {
+    Piece piece;
+    piece.row = row;
+    piece.rows = a.m - row < kRows ? a.m - row : kRows;
+    const int64_t length = piece.rows <= 32 ? tiles : kPiece;
+    const int64_t blocks = (piece.rows + 31) / 32;
+    for (int64_t group = a.panels.begin; group < a.panels.end; group += kGroup) {
+      const int64_t group_end = group + kGroup < a.panels.end ? group + kGroup : a.panels.end;
+      for (int64_t t = 0; t < tiles; t += length) {
+        piece.tile = t;
+        piece.tiles = tiles - t < length ? tiles - t : length;
+        piece.first = t == 0;
+        piece.last = t + piece.tiles == tiles;
+        // While this piece is multiplied, the left side's next piece (all rows) comes into the second-level
+        // cache.
+        const int64_t next = piece.last ? 0 : t + length;
+        Prefetch left_rows;
+        if (piece.rows > 32)
+          left_rows =
+              Prefetch(a.act + size_t(row) * act_bytes + next * 64, piece.tiles * 64, int64_t(act_bytes),
+                       piece.rows, (group_end - group + 1) / 2 * blocks * piece.tiles);
+        for (int64_t panel = group; panel < group_end; panel += 2) {
+          std::byte* const waiting = a.scratch + (panel - group) * kRowTiles * kTileBytes;
+          Prefetch weights;
+          if (piece.rows > 32 && panel + 3 < group_end)
+            weights = Prefetch(a.packed + (panel + 2) * panel_bytes + t * kTileBytes,
+                               piece.tiles * kTileBytes, panel_bytes, 2, blocks * piece.tiles);
+          if (panel + 1 < group_end)
+            panels_times_rows<2>(a, piece, panel, waiting, weights, left_rows);
+          else
+            panels_times_rows<1>(a, piece, panel, waiting, weights, left_rows);
+        }
       }
     }
   }
@@ -161,7 +185,7 @@ void multiply(const MatMulArgs& a) {
 
 constexpr MatMulKernel kKernels[] = {{codecs::CodecId::bf16, Isa::amx, ActForm::bf16,
                                       float_panel_size<TileWeight>, float_pack<TileWeight>, prepare_bf16,
-                                      multiply, 0}};
+                                      multiply, size_t(kGroup* kRowTiles* kTileBytes)}};
 
 }  // namespace
 

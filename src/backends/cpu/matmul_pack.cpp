@@ -9,9 +9,9 @@ namespace cairn::cpu {
 namespace {
 
 template <int piece>
-void interleave(const std::byte* const rows[16], int bytes, std::byte* out) {
-  for (int i = 0; i < bytes; i += piece)
-    for (int r = 0; r < 16; r++, out += piece) std::memcpy(out, rows[r] + i, piece);
+void interleave(const std::byte* const rows[16], int bytes, int step, std::byte* out) {
+  for (int i = 0; i < bytes; i += piece, out += step * 16 * piece)
+    for (int r = 0; r < 16; r++) std::memcpy(out + r * piece, rows[r] + i, piece);
 }
 
 }  // namespace
@@ -37,11 +37,11 @@ void pack_panels(const std::byte* file_rows, int64_t rows, int64_t blocks, int b
         for (int r = 0; r < 16; r++) from[r] = row[r] + f->from;
         std::byte* const to = out + f->at + b * f->stride;
         if (f->piece == 4)
-          interleave<4>(from, f->bytes, to);
+          interleave<4>(from, f->bytes, f->step, to);
         else if (f->piece == 2)
-          interleave<2>(from, f->bytes, to);
+          interleave<2>(from, f->bytes, f->step, to);
         else
-          interleave<1>(from, f->bytes, to);
+          interleave<1>(from, f->bytes, f->step, to);
       }
     }
   }

@@ -11,13 +11,14 @@
 namespace cairn::cpu {
 
 // A run of bytes of every file block and its place in the packed panel: piece i of row r of block b goes to
-// at + b * stride + (i * 16 + r) * piece.
+// at + b * stride + (i * step * 16 + r) * piece.
 struct PackField {
   int from;        // offset in the file block
   int bytes;       // length in the file block, a multiple of piece
   int piece;       // 1, 2 or 4
   int64_t at;      // offset in the panel
   int64_t stride;  // bytes between blocks in the panel
+  int step = 1;    // vectors from one piece to the next: other fields lie between them
 };
 
 // Packs panels of rows that are `blocks` blocks of block_bytes each. Rows past `rows` are packed as zeros.

@@ -99,15 +99,25 @@ struct Q6_K {
   static constexpr bool kSigned = false, kHasMin = false;
   static constexpr int kOffset = 32, kSubs = 16, kPairs = 8, kScaleBytes = 32, kBodyBytes = 3328,
                        kFileBytes = 210;
-  static constexpr int kFieldCount = 3;
-  static constexpr PackField kFields[] = {
-      {208, 2, 2, 0, kScaleBytes}, {192, 16, 1, -1, kBodyBytes}, {0, 192, 4, -257, kBodyBytes}};
+  // Per half n and v = 0..7 three vectors: low nibbles of c = 0 and 2, of c = 1 and 3, high bits of all four.
+  // One row then reads memory nearly in order, which the processor's prefetch wants (1.3x against low before
+  // high).
+  static constexpr int kFieldCount = 8;
+  static constexpr int kHalf = 24 * 64;
+  static constexpr PackField kFields[] = {{208, 2, 2, 0, kScaleBytes},
+                                          {192, 16, 1, -1, kBodyBytes},
+                                          {0, 32, 4, -257, kBodyBytes, 3},
+                                          {32, 32, 4, -257 - 64, kBodyBytes, 3},
+                                          {128, 32, 4, -257 - 128, kBodyBytes, 3},
+                                          {64, 32, 4, -257 - kHalf, kBodyBytes, 3},
+                                          {96, 32, 4, -257 - kHalf - 64, kBodyBytes, 3},
+                                          {160, 32, 4, -257 - kHalf - 128, kBodyBytes, 3}};
   template <int s, int j>  // s: 16 elements, j in 0..3
   static CAIRN_INLINE inline typename S::I w(const std::byte* body) {
     constexpr int n = s / 8, c = s / 2 % 4, v = 4 * (s % 2) + j;
-    const auto low =
-        S::template shr_and<(c / 2) * 4, 15>(S::load(body + 256 + 64 * (16 * n + 8 * (c % 2) + v)));
-    const auto high = S::load(body + 256 + 64 * (32 + 8 * n + v));
+    const std::byte* const at = body + 256 + n * kHalf + v * 192;
+    const auto low = S::template shr_and<(c / 2) * 4, 15>(S::load(at + 64 * (c % 2)));
+    const auto high = S::load(at + 128);
     if constexpr (c < 2)
       return S::bit_or(low, S::template shl_and<4 - 2 * c, 0x30>(high));
     else

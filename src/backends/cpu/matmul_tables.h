@@ -18,7 +18,7 @@ extern const KernelTable kScalarKernels;
 extern const KernelTable kAvx2FloatKernels, kAvx2Block32Kernels, kAvx2Super256Kernels;
 extern const KernelTable kAvx512FloatKernels;
 extern const KernelTable kVnniFloatKernels, kVnniBlock32Kernels, kVnniSuper256Kernels;
-extern const KernelTable kAmxFloatKernels;
+extern const KernelTable kAmxFloatKernels, kAmxBlock32Kernels, kAmxSuper256Kernels;
 #endif
 
 }  // namespace cairn::cpu

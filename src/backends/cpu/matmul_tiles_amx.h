@@ -58,19 +58,37 @@ CAIRN_INLINE inline void store_sum_tile(void* at, size_t stride) {
     _tile_stored(3, at, stride);
 }
 
-// Fetches a stretch of memory into the second-level cache, a few lines per step of the loop that runs
-// meanwhile.
-struct Prefetch {
-  const std::byte* at = nullptr;
-  const std::byte* end = nullptr;
-  int64_t lines = 0;  // per step
+// Fetches `rows` stretches of memory, `pitch` apart, into the second-level cache: a few lines per step of the
+// loop that runs meanwhile, all within `steps` steps.
+class Prefetch {
+ public:
   Prefetch() = default;
-  Prefetch(const std::byte* from, int64_t bytes, int64_t steps)
-      : at(from), end(from + bytes), lines(steps > 0 ? (bytes / 64 + steps - 1) / steps : 0) {}
+  Prefetch(const std::byte* from, int64_t bytes, int64_t pitch, int64_t rows, int64_t steps)
+      : at_(from),
+        row_end_(from + bytes),
+        pitch_(pitch),
+        bytes_(bytes),
+        rows_(rows),
+        lines_((bytes / 64 * rows + steps - 1) / steps) {}
   CAIRN_INLINE void step() {
-    for (int64_t i = 0; i < lines && at < end; i++, at += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(at), _MM_HINT_T1);
+    for (int64_t i = 0; i < lines_; i++) {
+      _mm_prefetch(reinterpret_cast<const char*>(at_), _MM_HINT_T1);
+      at_ += 64;
+      if (at_ >= row_end_) {
+        if (--rows_ <= 0) {
+          lines_ = 0;
+          return;
+        }
+        row_end_ += pitch_;
+        at_ = row_end_ - bytes_;
+      }
+    }
   }
+
+ private:
+  const std::byte* at_ = nullptr;
+  const std::byte* row_end_ = nullptr;
+  int64_t pitch_ = 0, bytes_ = 0, rows_ = 0, lines_ = 0;
 };
 
 }  // namespace
