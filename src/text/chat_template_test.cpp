@@ -37,6 +37,9 @@ TEST(ChatTemplate, WritesValuesAsPythonDoes) {
       render("{{ '日本語テキスト'[1:4] }} {{ '🦊ab'|length }} {{ 'ß'|upper }} {{ 'abc'[::-1] }} {{ "
              "[1,2,3,4][::-2] }}"),
       "本語テ 3 SS cba [4, 2]");
+  EXPECT_EQ(render("{{ {'ab': 'abc'}['abc'[:2]][1:] }}"), "bc");
+  EXPECT_EQ(render("{{ 'a' % undef }}{{ [['x' * 40, 'y' * 40], {'b': 1, 'a': 2}]|pprint }}"),
+            "a[['" + std::string(40, 'x') + "',\n  '" + std::string(40, 'y') + "'],\n {'a': 2, 'b': 1}]");
   EXPECT_EQ(
       render("{{ (x.y.z is defined) if x.y is defined else 'no' }}{{ missing }}", {{"x", Json::object()}}),
       "no");

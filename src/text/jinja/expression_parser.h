@@ -432,7 +432,9 @@ class ExpressionParser {
       keys.push_back(subscribed());
     }
     expect_op("]");
-    if (keys.size() == 1 && keys[0]->op == Op::slice) {
+    // A slice without its owner yet has three parts; b[:] in a[b[:]] has four.
+    const auto is_bare_slice = [](const Expr& k) { return k.op == Op::slice && k.items.size() == 3; };
+    if (keys.size() == 1 && is_bare_slice(*keys[0])) {
       auto e = std::move(keys[0]);
       e->items.insert(e->items.begin(), std::move(owner));
       for (const auto& i : e->items) grow(*e, i.get());
@@ -441,7 +443,7 @@ class ExpressionParser {
     if (keys.size() == 1) return make(Op::item, line, std::move(owner), std::move(keys[0]));
     auto all = make(Op::tuple, line);
     for (auto& k : keys) {
-      if (k->op == Op::slice && (k->items.size() == 3)) error("a slice among several subscripts", line);
+      if (is_bare_slice(*k)) error("a slice among several subscripts", line);
       put(*all, std::move(k));
     }
     return make(Op::item, line, std::move(owner), std::move(all));

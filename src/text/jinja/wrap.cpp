@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "text/jinja/methods.h"
 #include "text/jinja/operators.h"
 #include "text/jinja/printing.h"
 #include "text/jinja/unicode.h"
@@ -70,7 +71,7 @@ bool key_less(const Value& a, const Value& b) {
 }
 
 Value sorted_dicts(const Value& v) {
-  if (v.is(Kind::list) || v.is(Kind::tuple)) {
+  if (v.is_sequence() && std::string_view(v.type_name()) != "_GroupTuple") {
     std::vector<Value> items;
     for (const Value& i : v.items()) items.push_back(sorted_dicts(i));
     return v.is(Kind::list) ? Value::list(std::move(items)) : Value::tuple(std::move(items));
@@ -82,6 +83,114 @@ Value sorted_dicts(const Value& v) {
   for (auto& [k, item] : pairs) item = sorted_dicts(item);
   return Dict::of(std::move(pairs));
 }
+
+// pprint.pformat with width 80: what fits on its line is written as repr() does; otherwise a container takes
+// a line per item, and a text is cut at its line ends and spaces.
+class PrettyPrinter {
+ public:
+  explicit PrettyPrinter(Runtime& r) : runtime_(r) {}
+
+  std::string run(const Value& v) {
+    format(v, 0, 0, 0);
+    return std::move(out_);
+  }
+
+ private:
+  static constexpr int64_t kWidth = 80;
+
+  // indent: the column where v starts; allowance: what must still fit behind it.
+  void format(const Value& v, int64_t indent, int64_t allowance, int level) {
+    const std::string rep = repr(v);
+    runtime_.bytes(rep.size());
+    if (out_.size() + rep.size() > runtime_.limits.output_bytes)
+      raise(Fault::limit, "pprint of more than {} bytes", runtime_.limits.output_bytes);
+    const bool fits = int64_t(code_points(rep)) <= kWidth - indent - allowance;
+    if (!fits && v.is(Kind::dict) && !v.dict().items.empty())
+      return dict(v.dict(), indent, allowance, level + 1);
+    if (!fits && v.is_sequence() && std::string_view(v.type_name()) != "_GroupTuple")
+      return sequence(v, indent, allowance, level + 1);
+    if (!fits && v.is(Kind::string) && !v.is_safe() && !v.text().empty())
+      return text(v.text(), indent, allowance, level + 1);
+    out_ += rep;
+  }
+
+  void new_line(int64_t indent) { out_ += "\n" + std::string(size_t(std::max<int64_t>(indent, 0)), ' '); }
+
+  void dict(const Dict& d, int64_t indent, int64_t allowance, int level) {
+    out_ += "{";
+    ++indent;
+    for (size_t i = 0; i < d.items.size(); ++i) {
+      const bool last = i + 1 == d.items.size();
+      const std::string key = repr(d.items[i].first);
+      out_ += key + ": ";
+      format(d.items[i].second, indent + int64_t(code_points(key)) + 2, last ? allowance + 1 : 1, level);
+      if (!last) out_ += ",", new_line(indent);
+    }
+    out_ += "}";
+  }
+
+  void sequence(const Value& v, int64_t indent, int64_t allowance, int level) {
+    const bool list = v.is(Kind::list);
+    const std::string end = list ? "]" : v.items().size() == 1 ? ",)" : ")";
+    out_ += list ? "[" : "(";
+    ++indent;
+    for (size_t i = 0; i < v.items().size(); ++i) {
+      const bool last = i + 1 == v.items().size();
+      format(v.items()[i], indent, last ? allowance + int64_t(end.size()) : 1, level);
+      if (!last) out_ += ",", new_line(indent);
+    }
+    out_ += end;
+  }
+
+  void text(const std::string& s, int64_t indent, int64_t allowance, int level) {
+    if (level == 1) ++indent, ++allowance;
+    const auto length = [](const std::string& rep) { return int64_t(code_points(rep)); };
+    std::vector<std::string> chunks;
+    const auto lines = split_lines(s, true);
+    const int64_t width = kWidth - indent;
+    for (size_t i = 0; i < lines.size(); ++i) {
+      const bool last_line = i + 1 == lines.size();
+      const std::string whole = repr_text(lines[i]);
+      if (length(whole) <= width - (last_line ? allowance : 0)) {
+        chunks.push_back(whole);
+        continue;
+      }
+      std::string current;
+      for (std::string_view rest = lines[i]; !rest.empty();) {
+        size_t end = 0;  // a word and the spaces after it
+        bool spaces = false;
+        for (size_t next = 0; end < rest.size(); end = next) {
+          const bool space = is_space(decode(rest, next));
+          if (spaces && !space) break;
+          spaces = space;
+        }
+        const std::string part(rest.substr(0, end));
+        rest.remove_prefix(end);
+        runtime_.bytes(current.size() + part.size());
+        if (length(repr_text(current + part)) > width - (rest.empty() && last_line ? allowance : 0)) {
+          if (!current.empty()) chunks.push_back(repr_text(current));
+          current = part;
+        } else {
+          current += part;
+        }
+      }
+      if (!current.empty()) chunks.push_back(repr_text(current));
+    }
+    if (chunks.size() == 1) {
+      out_ += repr_text(lines.back());
+      return;
+    }
+    if (level == 1) out_ += "(";
+    for (size_t i = 0; i < chunks.size(); ++i) {
+      if (i) new_line(indent);
+      out_ += chunks[i];
+    }
+    if (level == 1) out_ += ")";
+  }
+
+  Runtime& runtime_;
+  std::string out_;
+};
 
 }  // namespace
 
@@ -129,12 +238,6 @@ std::vector<std::string> wrap_line(Runtime& runtime, std::string_view line, int6
   return lines;
 }
 
-std::string pretty(Runtime& runtime, const Value& v) {
-  std::string text = repr(sorted_dicts(v));
-  runtime.bytes(text.size());
-  if (code_points(text) > 80)
-    raise(Fault::unsupported, "the filter 'pprint' of a value wider than 80 characters");
-  return text;
-}
+std::string pretty(Runtime& runtime, const Value& v) { return PrettyPrinter(runtime).run(sorted_dicts(v)); }
 
 }  // namespace cairn::text::jinja

@@ -13,7 +13,7 @@ namespace cairn::text::jinja {
 std::vector<std::string> wrap_line(Runtime&, std::string_view line, int64_t width, bool break_long_words,
                                    bool break_on_hyphens);
 
-// pprint.pformat: dicts sorted by key; refuses what does not fit on one line of 80.
+// pprint.pformat: dicts sorted by key, lines of 80.
 std::string pretty(Runtime&, const Value&);
 
 }  // namespace cairn::text::jinja
