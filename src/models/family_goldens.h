@@ -1,6 +1,9 @@
 // For tests only: the tiny models of testdata and what transformers answers (tools/make_family_goldens.py).
 #pragma once
 
+#include <algorithm>
+#include <cctype>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>

@@ -140,7 +140,7 @@ void refuse_unsupported(const Metadata& metadata) {
 
 // What llama.cpp knows from the architecture and the layer count instead of from a key.
 void translate_gemma(const Metadata& metadata, bool gemma3, json& config) {
-  const int64_t layers = config.value("num_hidden_layers", int64_t{0});
+  const int64_t layers = metadata.integer("block_count").value_or(0);
   const bool largest = layers == (gemma3 ? 62 : 46);  // 27B scales by its width per head
   const auto hidden = metadata.integer("embedding_length"), heads = metadata.integer("attention.head_count");
   if (largest && hidden && heads && *heads > 0)

@@ -47,10 +47,13 @@ void Builder::append(Op op, std::string_view name) {
 Weight Builder::weight(const Stored& stored, std::vector<int64_t> shape) {
   WeightInfo info{stored.name, std::move(shape), stored.first_row, stored.stored_rows, stored.transposed, 0};
   // A tied embedding is one weight with two readers.
-  const auto same = std::find(program_.weights.begin(), program_.weights.end(), info);
-  if (same != program_.weights.end()) return {int32_t(same - program_.weights.begin())};
+  const auto [first, last] = weights_by_name_.equal_range(info.name);
+  for (auto known = first; known != last; ++known)
+    if (program_.weights[size_t(known->second)] == info) return {known->second};
+  const auto id = int32_t(program_.weights.size());
+  weights_by_name_.emplace(info.name, id);
   program_.weights.push_back(std::move(info));
-  return {int32_t(program_.weights.size()) - 1};
+  return {id};
 }
 
 Value Builder::embed(Value ids, const Stored& table, int64_t rows, int64_t dim, float scale, int64_t offset) {

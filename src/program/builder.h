@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "program/program.h"
 
@@ -92,6 +93,7 @@ class Builder {
   Extent rows(Value v) const { return program_.info(v).shape.front(); }
 
   Program program_;
+  std::unordered_multimap<std::string, int32_t> weights_by_name_;  // ids in program_.weights
   int32_t layer_ = -1;
 };
 
