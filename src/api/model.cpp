@@ -109,6 +109,9 @@ std::string Model::Impl::render(std::span<const Message> messages) const {
   nlohmann::ordered_json variables;
   auto& list = variables["messages"] = nlohmann::ordered_json::array();
   for (const auto& message : messages) list.push_back({{"role", message.role}, {"content", message.content}});
+  // As transformers passes what the caller did not give; templates ask whether `tools is not none`.
+  variables["tools"] = nullptr;
+  variables["documents"] = nullptr;
   variables["add_generation_prompt"] = true;
   const auto token_text = [&](const std::optional<text::TokenId>& id) {
     return id ? tokenizer->piece(*id) : "";
