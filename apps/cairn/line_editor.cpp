@@ -182,6 +182,7 @@ struct LineEditor::Terminal {
     scope.clear();
     const TerminalSignals signals;
     prompt = wanted_prompt;
+    el_set(editor, EL_PREP_TERM, 1);  // before the prompt shows: keys typed from then on are for the editor
     bracketed_paste(true);
     int length = 0;
     const char* line = el_gets(editor, &length);

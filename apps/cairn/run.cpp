@@ -12,6 +12,7 @@
 #include "api/model_impl.h"
 #include "base/error.h"
 #include "command.h"
+#include "exit_code.h"
 #include "interrupt.h"
 #include "line_editor.h"
 #include "model_options.h"
@@ -139,7 +140,10 @@ int run(Options options) {
       write_out("\n");
       flush_out();
       if (options.verbose) print_speed(*model, g, options.parameters.seed);
-      if (g.finish == engine::Finish::cancelled) code = 130;
+      if (g.finish == engine::Finish::cancelled) {
+        code = kExitCancelled;
+        break;
+      }
     }
   }
   if (recording) {
