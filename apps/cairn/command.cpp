@@ -5,8 +5,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <new>
 #include <numeric>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -64,10 +66,23 @@ int unknown_command(std::string_view word) {
   return exit_code(ErrorKind::invalid_argument);
 }
 
+// "--tokens: Value -4 not in range 0.000000 to 1797...858368.000000" says the limit of double in full.
+std::string readable_range(const std::string& message) {
+  static const std::regex pattern(R"(^(\S+): Value (.*) not in range (-?[\d.]+) to (-?[\d.]+)$)");
+  std::smatch part;
+  if (!std::regex_match(message, part, pattern)) return message;
+  const double low = std::strtod(part[3].str().c_str(), nullptr),
+               high = std::strtod(part[4].str().c_str(), nullptr);
+  const std::string bounds = high > 1e300
+                                 ? fmt::format("be {:g} or more", low)
+                                 : fmt::format("lie between {} and {}", part[3].str(), part[4].str());
+  return fmt::format("{} is {}; it must {}", part[1].str(), part[2].str(), bounds);
+}
+
 // CLI11's own sentence, and the long option that an unknown one resembles.
 int usage_error(const CLI::ParseError& error, const CLI::App& app) {
   std::string hint = fmt::format("`{} --help` lists what it accepts", app.get_name());
-  std::string message = error.what();
+  std::string message = readable_range(error.what());
   std::replace(message.begin(), message.end(), '\n', ' ');
   if (dynamic_cast<const CLI::ExtrasError*>(&error)) {
     std::vector<std::string> known;

@@ -12,22 +12,24 @@ namespace cairn::app {
 namespace {
 
 // A command that fails in the way its argument names.
-const RegisterCommand registered({"test-fail", "fail on request", [](CLI::App& app) -> std::function<int()> {
-                                    auto how = std::make_shared<std::string>();
-                                    auto number = std::make_shared<int>(0);
-                                    app.add_option("how", *how, "what to throw");
-                                    app.add_option("-n,--number", *number, "a number; it's 'quoted' [here]");
-                                    auto talk = std::make_shared<bool>(false);
-                                    app.add_flag("--verbose", *talk, "talk");
-                                    return [how, number, talk]() -> int {
-                                      if (*how == "memory") throw std::bad_alloc();
-                                      if (*how == "bug") throw std::logic_error("surprise");
-                                      if (*how == "hint")
-                                        fail(ErrorKind::not_found, "no \x1b[31m{}\nhint: look", "x\ny");
-                                      if (*how == "file") fail(ErrorKind::invalid_file, "bad file");
-                                      return *number;
-                                    };
-                                  }});
+const RegisterCommand registered(
+    {"test-fail", "fail on request", [](CLI::App& app) -> std::function<int()> {
+       auto how = std::make_shared<std::string>();
+       auto number = std::make_shared<int>(0);
+       app.add_option("how", *how, "what to throw");
+       app.add_option("-n,--number", *number, "a number; it's 'quoted' [here]");
+       app.add_option("--count", *number, "a count")->check(CLI::NonNegativeNumber);
+       app.add_option("--share", *number, "a share")->check(CLI::Range(0, 100));
+       auto talk = std::make_shared<bool>(false);
+       app.add_flag("--verbose", *talk, "talk");
+       return [how, number, talk]() -> int {
+         if (*how == "memory") throw std::bad_alloc();
+         if (*how == "bug") throw std::logic_error("surprise");
+         if (*how == "hint") fail(ErrorKind::not_found, "no \x1b[31m{}\nhint: look", "x\ny");
+         if (*how == "file") fail(ErrorKind::invalid_file, "bad file");
+         return *number;
+       };
+     }});
 
 struct Outcome {
   int code;
@@ -70,6 +72,13 @@ TEST(Command, BadValueIsAUsageError) {
   const auto outcome = run({"test-fail", "-n", "many"});
   EXPECT_EQ(outcome.code, 2);
   EXPECT_NE(outcome.err.find("many"), std::string::npos) << outcome.err;
+}
+
+TEST(Command, ValueOutOfItsRangeNamesTheRange) {
+  EXPECT_EQ(run({"test-fail", "--count", "-4"}).err.substr(0, 43),
+            "error: --count is -4; it must be 0 or more\n");
+  EXPECT_EQ(run({"test-fail", "--share", "101"}).err.substr(0, 55),
+            "error: --share is 101; it must lie between 0 and 100\nhi");
 }
 
 TEST(Command, ValuesThatLookOddArriveUnchanged) {
