@@ -99,16 +99,15 @@ int run(Options options) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const double perplexity = std::exp(sums.mean()), error = perplexity * sums.standard_error();
   if (options.json) {
-    write_out(nlohmann::ordered_json{
-                  {"model", engine.model().file},
-                  {"file", options.file},
-                  {"window", window},
-                  {"tokens", sums.count},
-                  {"nll", sums.mean()},
-                  {"nll_standard_error", sums.standard_error()},
-                  {"perplexity", perplexity},
-                  {"standard_error", error},
-                  {"seconds", seconds}}
+    write_out(nlohmann::ordered_json{{"model", engine.model().file},
+                                     {"file", options.file},
+                                     {"window", window},
+                                     {"tokens", sums.count},
+                                     {"nll", sums.mean()},
+                                     {"nll_standard_error", sums.standard_error()},
+                                     {"perplexity", perplexity},
+                                     {"standard_error", error},
+                                     {"seconds", seconds}}
                   .dump(2) +
               "\n");
   } else {
