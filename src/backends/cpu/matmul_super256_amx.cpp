@@ -71,7 +71,7 @@ void unpack_tiled(const MatMulArgs& a, int64_t panel, size_t panel_bytes, int64_
   unroll<C::kSubs>([&](auto s) CAIRN_INLINE {
     unroll<kVectors>([&](auto j) CAIRN_INLINE {
       constexpr int at = s * kVectors + j;
-      scaled_bytes<C>(from.template w<s, j>(), from.scale(s), to.high[0] + 64 * at, to.low[0] + 64 * at);
+      scaled_bytes<C>(from.w(s, j), from.scale(s), to.high[0] + 64 * at, to.low[0] + 64 * at);
     });
   });
   if constexpr (C::kHasMin) {
