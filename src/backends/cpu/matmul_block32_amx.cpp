@@ -141,14 +141,15 @@ void multiply_group(const MatMulArgs& a, int64_t first, int64_t last, int64_t ro
         multiply_unit<C>(s.weights[p], x + b0 * 32, act_bytes, count, s, s.sums[p] + r);
     }
   }
-  for (int64_t p = 0; p < last - first; p++) {
-    const int64_t valid = a.n_valid - (first + p) * kPanelRows;
-    for (int64_t r = 0; r < rows; r++) {
-      float* const to = a.y + (row + r) * a.ldy + (first + p) * kPanelRows;
+  // Whole rows at a time: y's rows lie pages apart.
+  for (int64_t r = 0; r < rows; r++) {
+    float* const to = a.y + (row + r) * a.ldy + first * kPanelRows;
+    for (int64_t p = 0; p < last - first; p++) {
+      const int64_t valid = a.n_valid - (first + p) * kPanelRows;
       if (valid >= kPanelRows)
-        S::store_f(to, S::load_f(s.sums[p][r]));
+        S::store_f(to + p * kPanelRows, S::load_f(s.sums[p][r]));
       else
-        S::store_f(to, S::load_f(s.sums[p][r]), valid);
+        S::store_f(to + p * kPanelRows, S::load_f(s.sums[p][r]), valid);
     }
   }
 }

@@ -5,7 +5,8 @@
 //
 // One row: a tile product takes a quarter of the time that its weights take to arrive from memory.
 // Many rows: 2 x 2 tiles of sums; a piece of k of two panels stays in the first-level cache while all rows
-// pass; the rows' piece and the sums of kGroup panels stay in the second level.
+// pass, and sums wait in scratch (in y, whose rows may lie a power of two apart, they would throw each other
+// out of the caches).
 #include "backends/cpu/matmul_float.h"
 #include "backends/cpu/matmul_lanes_avx512.h"
 #include "backends/cpu/matmul_prepare_bf16.h"
@@ -23,8 +24,11 @@ struct TileWeight {
 
 constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kPiece = 16;  // tiles of k: 32 KiB of weights for two panels
-constexpr int64_t kGroup = 16;  // panels
-constexpr int64_t kRows = 512;  // of the left side at a time
+// Where kResidentRows of the left side fit in half of a 2 MiB second-level cache, they stay there while all
+// panels pass, kResidentGroup at a time. Else kRows rows pass piece by piece, and the sums of kGroup panels
+// stay.
+constexpr int64_t kResidentRows = 256, kResidentBytes = 1100 << 10, kResidentGroup = 8;
+constexpr int64_t kRows = 512, kGroup = 32;
 constexpr int64_t kRowTiles = kRows / 16;
 
 // Where a tile of sums waits or goes: in scratch as a whole tile, or in y with its last columns cut.
@@ -98,6 +102,7 @@ struct Piece {
   int64_t row, rows;    // of the left side
   int64_t tile, tiles;  // of k
   bool first, last;
+  bool straight;  // to y: one piece, few rows
 };
 
 template <int PT>
@@ -116,7 +121,7 @@ void panels_times_rows(const MatMulArgs& a, const Piece& piece, int64_t panel, s
       const int64_t tile_row = row / 16 + i / 2, tile_panel = i % 2;
       std::byte* const wait = waiting + (tile_panel * kRowTiles + tile_row) * kTileBytes;
       from[i] = piece.first ? nullptr : wait;
-      if (piece.last)
+      if (piece.straight)
         to[i] = {a.y + (piece.row + row + i / 2 * 16) * a.ldy + (panel + tile_panel) * kPanelRows, a.ldy,
                  i / 2 ? rows1 : rows0, a.n_valid - (panel + tile_panel) * kPanelRows};
       else
@@ -141,43 +146,68 @@ void panels_times_rows(const MatMulArgs& a, const Piece& piece, int64_t panel, s
   }
 }
 
+// From the tiles that wait in scratch to y, whole rows at a time: y's rows lie pages apart.
+void write_rows(const MatMulArgs& a, const Piece& piece, int64_t group, int64_t group_end) {
+  tiles_see_memory();
+  for (int64_t r = 0; r < piece.rows; r++) {
+    float* const to = a.y + (piece.row + r) * a.ldy;
+    for (int64_t panel = group; panel < group_end; panel++) {
+      const std::byte* const tile =
+          a.scratch + ((panel - group) * kRowTiles + r / 16) * kTileBytes + r % 16 * 64;
+      const __m512 sums = _mm512_load_ps(tile);
+      const int64_t valid = a.n_valid - panel * kPanelRows;
+      if (valid >= kPanelRows)
+        VnniLanes::store_f(to + panel * kPanelRows, sums);
+      else
+        VnniLanes::store_f(to + panel * kPanelRows, sums, valid);
+    }
+  }
+}
+
 void multiply(const MatMulArgs& a) {
   const int64_t panel_bytes = float_panel_bytes<TileWeight>(a.cols);
   const size_t act_bytes = act_row_bytes(ActForm::bf16, a.cols);
   const int64_t tiles = ActFloat::padded(a.cols) / 32;
-  for (int64_t row = 0; row < a.m; row += kRows) {
+  const bool resident = kResidentRows * int64_t(act_bytes) <= kResidentBytes;
+  const int64_t most_rows = resident ? kResidentRows : kRows;
+  const int64_t most_panels = resident ? kResidentGroup : kGroup;
+  for (int64_t row = 0; row < a.m; row += most_rows) {
     Piece piece;
     piece.row = row;
-    piece.rows = a.m - row < kRows ? a.m - row : kRows;
+    piece.rows = a.m - row < most_rows ? a.m - row : most_rows;
     const int64_t length = piece.rows <= 32 ? tiles : kPiece;
     const int64_t blocks = (piece.rows + 31) / 32;
-    for (int64_t group = a.panels.begin; group < a.panels.end; group += kGroup) {
-      const int64_t group_end = group + kGroup < a.panels.end ? group + kGroup : a.panels.end;
+    piece.straight = piece.rows <= 32;
+    for (int64_t group = a.panels.begin; group < a.panels.end; group += most_panels) {
+      const int64_t group_end = group + most_panels < a.panels.end ? group + most_panels : a.panels.end;
       for (int64_t t = 0; t < tiles; t += length) {
         piece.tile = t;
         piece.tiles = tiles - t < length ? tiles - t : length;
         piece.first = t == 0;
         piece.last = t + piece.tiles == tiles;
-        // While this piece is multiplied, the left side's next piece (all rows) comes into the second-level
-        // cache.
-        const int64_t next = piece.last ? 0 : t + length;
+        // Meanwhile what comes next arrives in the second-level cache: the left side's next piece ...
+        const int64_t next_tile = piece.last ? 0 : t + length;
         Prefetch left_rows;
-        if (piece.rows > 32)
+        if (!resident && piece.rows > 32)
           left_rows =
-              Prefetch(a.act + size_t(row) * act_bytes + next * 64, piece.tiles * 64, int64_t(act_bytes),
+              Prefetch(a.act + size_t(row) * act_bytes + next_tile * 64, piece.tiles * 64, int64_t(act_bytes),
                        piece.rows, (group_end - group + 1) / 2 * blocks * piece.tiles);
         for (int64_t panel = group; panel < group_end; panel += 2) {
-          std::byte* const waiting = a.scratch + (panel - group) * kRowTiles * kTileBytes;
+          // ... and the next two panels' (or their next piece).
+          const bool turn = panel + 2 >= group_end;
+          const int64_t next_panel = !turn ? panel + 2 : piece.last ? group_end : group;
           Prefetch weights;
-          if (piece.rows > 32 && panel + 3 < group_end)
-            weights = Prefetch(a.packed + (panel + 2) * panel_bytes + t * kTileBytes,
+          if (piece.rows > 32 && next_panel + 1 < a.panels.end)
+            weights = Prefetch(a.packed + next_panel * panel_bytes + (turn ? next_tile : t) * kTileBytes,
                                piece.tiles * kTileBytes, panel_bytes, 2, blocks * piece.tiles);
+          std::byte* const waiting = a.scratch + (panel - group) * kRowTiles * kTileBytes;
           if (panel + 1 < group_end)
             panels_times_rows<2>(a, piece, panel, waiting, weights, left_rows);
           else
             panels_times_rows<1>(a, piece, panel, waiting, weights, left_rows);
         }
       }
+      if (!piece.straight) write_rows(a, piece, group, group_end);
     }
   }
   _tile_release();

@@ -194,14 +194,15 @@ void multiply_group(const MatMulArgs& a, int64_t first, int64_t last, int64_t ro
       finish_rows<C>(before, 0, 32);
     }
   }
-  for (int64_t p = 0; p < last - first; p++) {
-    const int64_t valid = a.n_valid - (first + p) * kPanelRows;
-    for (int64_t r = 0; r < rows; r++) {
-      float* const to = a.y + (row + r) * a.ldy + (first + p) * kPanelRows;
+  // Whole rows at a time: y's rows lie pages apart.
+  for (int64_t r = 0; r < rows; r++) {
+    float* const to = a.y + (row + r) * a.ldy + first * kPanelRows;
+    for (int64_t p = 0; p < last - first; p++) {
+      const int64_t valid = a.n_valid - (first + p) * kPanelRows;
       if (valid >= kPanelRows)
-        S::store_f(to, S::load_f(s.sums[p][r]));
+        S::store_f(to + p * kPanelRows, S::load_f(s.sums[p][r]));
       else
-        S::store_f(to, S::load_f(s.sums[p][r]), valid);
+        S::store_f(to + p * kPanelRows, S::load_f(s.sums[p][r]), valid);
     }
   }
 }
