@@ -4,8 +4,9 @@
 // matmul_super256.h. Then follow the same float operations. Few rows (bound by memory) take the kernel of the
 // level below, with the same bits.
 //
-// Per super-block, 32 rows and a panel: 16 tile products (256 cycles), hidden behind them the float work of
-// the unit before (5 to 12 vector operations per row).
+// Per super-block, 32 rows and a panel: 16 tile products (256 cycles), meanwhile the float work of the unit
+// before (5 to 12 vector operations per row). Measured at 512 rows on a busy machine: 800 (q6_k) to 1,000
+// cycles (q4_k), so the two do not overlap as they should.
 #include "backends/cpu/matmul_lanes_avx512.h"
 #include "backends/cpu/matmul_super256.h"
 #include "backends/cpu/matmul_tables.h"
