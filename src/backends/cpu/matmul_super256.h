@@ -100,8 +100,8 @@ struct Q6_K {
   static constexpr int kOffset = 32, kSubs = 16, kPairs = 8, kScaleBytes = 32, kBodyBytes = 3328,
                        kFileBytes = 210;
   // Per half n and v = 0..7 three vectors: low nibbles of c = 0 and 2, of c = 1 and 3, high bits of all four.
-  // One row then reads memory nearly in order, which the processor's prefetch wants (1.3x against low before
-  // high).
+  // One row then reads memory nearly in order, which the processor's prefetch wants (one thread: 11.6 GB/s,
+  // 9.9 with all low bits before the high ones).
   static constexpr int kFieldCount = 8;
   static constexpr int kHalf = 24 * 64;
   static constexpr PackField kFields[] = {{208, 2, 2, 0, kScaleBytes},
