@@ -51,7 +51,8 @@ void print_speed(Model::Impl& model, const engine::Generated& g, uint64_t seed) 
   for (size_t i = 0; i < g.logprobs.size(); ++i) {
     fmt::print(stderr, "{:>5}", i);
     for (const auto& alternative : g.logprobs[i])
-      fmt::print(stderr, "  {:?} {:.3f}", model.tokenizer->piece(alternative.token), alternative.logprob);
+      fmt::print(stderr, "  {} {:.3f}", quoted_text(model.tokenizer->piece(alternative.token)),
+                 alternative.logprob);
     fmt::print(stderr, "\n");
   }
 }
