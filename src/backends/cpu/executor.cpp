@@ -22,6 +22,7 @@ constexpr int64_t kAlone = 16384;
 // Panels that a thread takes at a time from a product's queue: few enough to even out a slow core, enough
 // that the queue costs nothing.
 constexpr int64_t kPanelChunk = 8;
+constexpr int64_t kFewRows = 32, kManyRowsChunk = 64;
 
 // Visits every product of the program for the largest left side and scratch that it needs.
 struct NeedsVisitor {
@@ -282,11 +283,15 @@ class Executor::Step {
     return {w.piece(0), w.cols, e_.prepared_.data(), m, panels, y, w.rows, w.rows, scratch(thread)};
   }
 
-  // Hands out chunks of [0, total) panels to all threads until none is left: f(thread, Range).
+  // Hands out chunks of [0, total) panels to all threads until none is left: f(thread, Range). One row's
+  // chunks are small, which evens out a slow core; many rows' are a quarter of a thread's share, because
+  // every chunk reads the whole left side again.
   template <typename F>
-  void by_panels(int64_t total, F&& f) {
+  void by_panels(int64_t m, int64_t total, F&& f) {
     std::atomic<int64_t> next{0};
-    const int64_t chunk = std::max<int64_t>(1, std::min(kPanelChunk, ceil_div(total, 2 * e_.pool_.size())));
+    const int64_t share = ceil_div(total, e_.pool_.size());
+    const int64_t chunk = m > kFewRows ? std::max(ceil_div(share, 4), std::min(kManyRowsChunk, share))
+                                       : std::max<int64_t>(1, std::min(kPanelChunk, ceil_div(share, 2)));
     e_.pool_.run([&](int thread) {
       for (;;) {
         const int64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
@@ -324,7 +329,7 @@ class Executor::Step {
         parts.emplace_back(i, total);
         total += panels_of(matrix.rows);
       }
-      by_panels(total, [&](int thread, Range queue) {
+      by_panels(m, total, [&](int thread, Range queue) {
         for (const auto& [i, begin] : parts) {
           const auto& product = op.products[i];
           const auto& matrix = e_.weights_.matrix(product.weight);
@@ -353,7 +358,7 @@ class Executor::Step {
       }
     };
     prepare(*gate.kernel, op.x);
-    by_panels(panels_of(n), [&](int thread, Range panels) {
+    by_panels(m, panels_of(n), [&](int thread, Range panels) {
       gate.kernel->multiply(arguments(gate, m, panels, f32(op.y), thread));
       if (!shared) return;
       up.kernel->multiply(arguments(up, m, panels, up_result, thread));
@@ -361,7 +366,7 @@ class Executor::Step {
     });
     if (shared) return;
     prepare(*up.kernel, op.x);
-    by_panels(panels_of(n), [&](int thread, Range panels) {
+    by_panels(m, panels_of(n), [&](int thread, Range panels) {
       up.kernel->multiply(arguments(up, m, panels, up_result, thread));
       activate(columns(panels, n));
     });
@@ -372,7 +377,7 @@ class Executor::Step {
     if (m == 0) return;
     const auto& matrix = e_.weights_.matrix(op.weight);
     prepare(*matrix.kernel, op.x);
-    by_panels(panels_of(n), [&](int thread, Range panels) {
+    by_panels(m, panels_of(n), [&](int thread, Range panels) {
       matrix.kernel->multiply(arguments(matrix, m, panels, f32(op.y), thread));
       const Range part = columns(panels, n);
       add_bias(op.bias, f32(op.y), m, n, part);
@@ -515,7 +520,7 @@ class Executor::Step {
       std::vector<int32_t> busy;  // experts with rows
       for (int64_t expert = 0; expert < experts; ++expert)
         if (groups.begin[size_t(expert)] < groups.begin[size_t(expert) + 1]) busy.push_back(int32_t(expert));
-      by_panels(int64_t(busy.size()) * panels, [&](int thread, Range queue) {
+      by_panels(1, int64_t(busy.size()) * panels, [&](int thread, Range queue) {
         for (int64_t at = queue.begin; at < queue.end;) {
           const auto expert = size_t(busy[size_t(at / panels)]);
           const Range part{at % panels, std::min(at % panels + queue.end - at, panels)};
