@@ -213,7 +213,7 @@ void multiply(const MatMulArgs& a) {
   _tile_release();
 }
 
-constexpr MatMulKernel kKernels[] = {{codecs::CodecId::bf16, Isa::amx, ActForm::bf16,
+constexpr MatMulKernel kKernels[] = {{TileWeight::kCodec, Isa::amx, ActForm::bf16,
                                       float_panel_size<TileWeight>, float_pack<TileWeight>, prepare_bf16,
                                       multiply, size_t(kGroup* kRowTiles* kTileBytes)}};
 
