@@ -86,10 +86,10 @@ struct Counter {
     const int64_t longest = sizes.context + rows_each;
     const int64_t read = op.window > 0 ? std::min(longest, op.window + rows_each - 1) : longest;
     int64_t pairs = 0;  // (query row, key) per head and sequence
-    if (op.window > 0 || sizes.context < 0) {
+    if (op.window > 0) {
       for (int64_t r = 0; r < rows_each; ++r) {
         const int64_t visible = sizes.context + r + 1;
-        pairs += op.window > 0 ? std::min(visible, op.window) : visible;
+        pairs += std::min(visible, op.window);
       }
     } else {
       pairs = rows_each * sizes.context + rows_each * (rows_each + 1) / 2;
