@@ -98,7 +98,7 @@ class Bench {
       for (int64_t b = 0; b < batch; ++b)
         ids.push_back(random_ids(tokens, engine_.model().vocabulary_size, uint64_t(b) + 2));
       for (int64_t t = 0; t < tokens; ++t) {
-        std::vector<cpu::SequenceStep> steps;
+        std::vector<backends::SequenceStep> steps;
         for (int64_t b = 0; b < batch; ++b)
           steps.push_back({&sequences[size_t(b)], 0, {&ids[size_t(b)][size_t(t)], 1}, 1, depth + tokens});
         const auto result = engine_.step(steps, trace());

@@ -17,7 +17,7 @@ engine::EngineOptions engine_options(const LoadOptions& options, int64_t step_lo
   result.memory_limit = options.memory_limit;
   result.step_logits = step_logits;
   if (options.on_load)
-    result.on_load = [report = options.on_load](const cpu::LoadProgress& p) {
+    result.on_load = [report = options.on_load](const backends::LoadProgress& p) {
       report(p.done_bytes, p.total_bytes);
     };
   return result;

@@ -98,7 +98,7 @@ Engine::Engine(models::Model model, const EngineOptions& options)
 
 Engine::~Engine() = default;
 
-cpu::StepResult Engine::step(std::span<cpu::SequenceStep> sequences, program::Trace* trace) {
+backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, program::Trace* trace) {
   int64_t tokens = 0, logits = 0;
   for (auto& s : sequences) {
     s.position = s.sequence->length();
@@ -130,14 +130,14 @@ cpu::StepResult Engine::step(std::span<cpu::SequenceStep> sequences, program::Tr
   }
 }
 
-cpu::StepResult Engine::feed(kv::Sequence& sequence, std::span<const int32_t> tokens, int64_t logit_rows,
+backends::StepResult Engine::feed(kv::Sequence& sequence, std::span<const int32_t> tokens, int64_t logit_rows,
                              int64_t rope_length, const std::function<void(int64_t)>& on_progress,
                              program::Trace* trace) {
-  cpu::StepResult result;
+  backends::StepResult result;
   for (size_t done = 0; done < tokens.size();) {
     const size_t count = std::min(tokens.size() - done, size_t(bounds().tokens));
     const bool last = done + count == tokens.size();
-    cpu::SequenceStep one{&sequence, 0, tokens.subspan(done, count), last ? logit_rows : 0, rope_length};
+    backends::SequenceStep one{&sequence, 0, tokens.subspan(done, count), last ? logit_rows : 0, rope_length};
     result = step({&one, 1}, trace);
     done += count;
     if (on_progress) on_progress(int64_t(done));

@@ -22,7 +22,7 @@ struct EngineOptions {
   int64_t step_logits = 8;    // the most rows of a step whose scores are wanted
   bool fuse = true;           // false: the program's basic instructions, for tests
   uint64_t memory_limit = 0;  // bytes; 0: what the system has available
-  std::function<void(const cpu::LoadProgress&)> on_load;
+  std::function<void(const backends::LoadProgress&)> on_load;
 };
 
 // Every byte that loading will take, before it takes any.
@@ -52,12 +52,12 @@ class Engine {
   ThreadPool& pool() { return pool_; }
 
   // Runs the rows of all sequences and counts them into their caches. Checks token ids and lengths.
-  cpu::StepResult step(std::span<cpu::SequenceStep>, program::Trace* trace = nullptr);
+  backends::StepResult step(std::span<backends::SequenceStep>, program::Trace* trace = nullptr);
 
   // Feeds `tokens` to a sequence in pieces of at most bounds().tokens; the result has the last logit_rows of
   // them (at most bounds().logits, all within the last piece). on_progress is called after each piece with
   // the tokens done; it may throw to stop, which leaves the sequence at a piece's end.
-  cpu::StepResult feed(kv::Sequence&, std::span<const int32_t> tokens, int64_t logit_rows,
+  backends::StepResult feed(kv::Sequence&, std::span<const int32_t> tokens, int64_t logit_rows,
                        int64_t rope_length, const std::function<void(int64_t)>& on_progress = {},
                        program::Trace* trace = nullptr);
 

@@ -35,7 +35,7 @@ std::vector<float> scores_alone(Engine& engine, std::span<const int32_t> tokens)
   return {result.logits, result.logits + engine.model().vocabulary_size};
 }
 
-std::vector<float> row(const cpu::StepResult& result, int64_t r, int64_t vocabulary) {
+std::vector<float> row(const backends::StepResult& result, int64_t r, int64_t vocabulary) {
   return {result.logits + r * vocabulary, result.logits + (r + 1) * vocabulary};
 }
 
@@ -57,7 +57,7 @@ TEST_P(EngineOn, BatchDoesNotChangeABit) {
     }
     const auto reading = random_tokens(20, vocabulary, 99);
     sequences.emplace_back(engine.kv());
-    std::vector<cpu::SequenceStep> steps;
+    std::vector<backends::SequenceStep> steps;
     for (size_t i = 0; i < prompts.size(); ++i)
       steps.push_back({&sequences[i], 0, {&prompts[i].back(), 1}, 1, int64_t(prompts[i].size())});
     steps.push_back({&sequences.back(), 0, reading, 1, int64_t(reading.size())});

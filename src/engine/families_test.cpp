@@ -22,7 +22,7 @@ EngineOptions exact() {
   return options;
 }
 
-void append(Rows& rows, const cpu::StepResult& result, size_t vocabulary) {
+void append(Rows& rows, const backends::StepResult& result, size_t vocabulary) {
   for (int64_t r = 0; r < result.rows; ++r)
     rows.emplace_back(result.logits + size_t(r) * vocabulary, result.logits + size_t(r + 1) * vocabulary);
 }

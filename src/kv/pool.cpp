@@ -58,13 +58,14 @@ int64_t KvPool::bytes(const KvConfig& c) {
   return int64_t(*sum);
 }
 
-KvPool::KvPool(const KvConfig& config) : config_(config) {
+KvPool::KvPool(const KvConfig& config, Memory memory) : config_(config) {
   bytes(config);  // refuses what the sizes below could not hold
   for (const Part part : {Part::K, Part::V}) {
     Segment& s = part == Part::K ? k_ : v_;
     s.row_bytes = kv::row_bytes(config.form, head_dim(part));
     s.head_bytes = s.row_bytes * config.page_tokens;
-    s.memory = AlignedBuffer(size_t(s.head_bytes * config.kv_heads * config.pages * config.layers));
+    if (memory == Memory::host)
+      s.memory = AlignedBuffer(size_t(s.head_bytes * config.kv_heads * config.pages * config.layers));
   }
   references_.assign(size_t(config.pages), 0);
   free_.resize(size_t(config.pages));

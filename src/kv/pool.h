@@ -42,7 +42,10 @@ class KvPool {
   // Error(invalid_argument) for a configuration that makes no sense or whose size passes 2^63.
   static int64_t bytes(const KvConfig&);
 
-  explicit KvPool(const KvConfig&);  // throws Error(out_of_memory)
+  // Where the pages' bytes lie: in this pool, or with a backend that addresses its own memory by the same page numbers
+  // (then head() must not be called).
+  enum class Memory : uint8_t { host, elsewhere };
+  explicit KvPool(const KvConfig&, Memory = Memory::host);  // throws Error(out_of_memory)
 
   const KvConfig& config() const { return config_; }
   int64_t free_pages() const { return int64_t(free_.size()); }

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "backends/common/executor.h"
 #include "backends/cpu/attention.h"
 #include "backends/cpu/experts.h"
 #include "backends/cpu/row_kernels.h"
@@ -16,20 +17,8 @@
 
 namespace cairn::cpu {
 
-// One sequence's share of a step.
-struct SequenceStep {
-  kv::Sequence* sequence = nullptr;  // whose length already counts these tokens when run() sees it
-  int64_t position = 0;              // of tokens[0]
-  std::span<const int32_t> tokens;
-  int64_t logit_rows = 0;   // scores are wanted for this many of the last tokens
-  int64_t rope_length = 0;  // the whole sequence's length, for rope scalings that depend on it
-};
-
-struct StepResult {
-  int64_t rows = 0;               // logit rows, in the order of the sequences
-  float* logits = nullptr;        // [rows, vocabulary]; the caller may scribble on it until the next run
-  const float* hidden = nullptr;  // [rows, dim]: what logits were computed from
-};
+using backends::SequenceStep;
+using backends::StepResult;
 
 // Memory besides the weights and the KV pool, from the program alone.
 struct ExecutorNeeds {
@@ -48,17 +37,17 @@ struct ExecutorNeeds {
 ExecutorNeeds executor_needs(const program::Program&, std::span<const codecs::StoredWeight>,
                              const program::Bounds&, int64_t context, int threads);
 
-class Executor {
+class Executor final : public backends::Executor {
  public:
   // bounds: the most rows a step may have. The program, pool and KV pool must outlive the executor.
   Executor(const program::Program&, std::span<const codecs::StoredWeight>, Weights, ThreadPool&, kv::KvPool&,
            const program::Bounds& bounds, int64_t context);
 
   // Preconditions: the step's rows are within bounds, token ids within the vocabulary, pages reserved.
-  StepResult run(std::span<const SequenceStep>, program::Trace* trace = nullptr);
+  StepResult run(std::span<const SequenceStep>, program::Trace* trace = nullptr) override;
 
-  const program::Bounds& bounds() const { return bounds_; }
-  uint64_t scratch_bytes() const { return needs_.bytes(pool_.size()); }
+  const program::Bounds& bounds() const override { return bounds_; }
+  uint64_t scratch_bytes() const override { return needs_.bytes(pool_.size()); }
 
  private:
   class Step;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/common/executor.h"
 #include "backends/cpu/matmul.h"
 #include "base/aligned_buffer.h"
 #include "base/mapped_file.h"
@@ -30,9 +31,7 @@ struct LookupTable {
   size_t row_bytes = 0;
 };
 
-struct LoadProgress {
-  uint64_t done_bytes = 0, total_bytes = 0;
-};
+using backends::LoadProgress;
 
 class Weights {
  public:

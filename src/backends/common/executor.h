@@ -1,0 +1,51 @@
+// What every backend offers the engine: steps of a ragged batch. The rows of all sequences of a step lie one
+// after another.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "kv/pool.h"
+#include "program/trace.h"
+
+namespace cairn::backends {
+
+// Which of a backend's kernels compute a row. It follows from what the row is, never from how many rows a
+// step has, so that a row's bits do not depend on its company: a GPU multiplies a prompt's rows with other
+// kernels (and so another order of sums) than single new tokens.
+enum class RowClass : uint8_t {
+  prompt,  // tokens that were given: many at once
+  decode,  // tokens that extend an answer: one or a few per sequence
+};
+
+// One sequence's share of a step.
+struct SequenceStep {
+  kv::Sequence* sequence = nullptr;  // whose length already counts these tokens when run() sees it
+  int64_t position = 0;              // of tokens[0]
+  std::span<const int32_t> tokens;
+  int64_t logit_rows = 0;   // scores are wanted for this many of the last tokens
+  int64_t rope_length = 0;  // the whole sequence's length, for rope scalings that depend on it
+  RowClass row_class = RowClass::prompt;
+};
+
+struct StepResult {
+  int64_t rows = 0;               // logit rows, in the order of the sequences
+  float* logits = nullptr;        // [rows, vocabulary]; the caller may scribble on it until the next run
+  const float* hidden = nullptr;  // [rows, dim]: what logits were computed from
+};
+
+struct LoadProgress {
+  uint64_t done_bytes = 0, total_bytes = 0;
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  // Preconditions: the step's rows are within bounds, token ids within the vocabulary, pages reserved.
+  virtual StepResult run(std::span<const SequenceStep>, program::Trace* trace = nullptr) = 0;
+  virtual const program::Bounds& bounds() const = 0;
+  virtual uint64_t scratch_bytes() const = 0;
+};
+
+}  // namespace cairn::backends
