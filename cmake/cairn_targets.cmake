@@ -59,7 +59,7 @@ function(cairn_test_program name label)
 endfunction()
 
 function(cairn_folder folder)
-  cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "" "EMBED" "LIBS" ${ARGN})
   string(REPLACE "/" "_" name ${folder})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${folder}/*.cpp
        ${CMAKE_SOURCE_DIR}/src/${folder}/*/*.cpp)
@@ -72,6 +72,15 @@ function(cairn_folder folder)
     return()
   endif()
   cairn_isa_flags(${sources})
+  if(ARG_EMBED)  # a folder of sources that the binary carries as text
+    file(GLOB embedded CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${folder}/${ARG_EMBED}/*)
+    set(carrier ${CMAKE_BINARY_DIR}/${name}_embedded.cpp)
+    add_custom_command(
+      OUTPUT ${carrier}
+      COMMAND ${CMAKE_COMMAND} "-DOUT=${carrier}" "-DFILES=${embedded}" -P ${CMAKE_SOURCE_DIR}/cmake/embed_files.cmake
+      DEPENDS ${embedded} ${CMAKE_SOURCE_DIR}/cmake/embed_files.cmake VERBATIM)
+    list(APPEND sources ${carrier})
+  endif()
   add_library(cairn_${name} STATIC ${sources})
   target_link_libraries(cairn_${name} PUBLIC cairn_flags ${CAIRN_FOLDERS} ${ARG_LIBS})
   list(PREPEND CAIRN_FOLDERS cairn_${name})

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "backends/common/executor.h"
 #include "backends/cuda/driver.h"
 #include "program/activation.h"
 
@@ -18,12 +19,7 @@ namespace cairn::cuda {
 
 struct DeviceMatrix;  // weights.h: a weight [n, k] in device memory with its codec
 
-// What a row is for decides which kernels multiply it, never how many rows there are: a row's result is then
-// the same in every batch.
-enum class RowClass : uint8_t {
-  decode,  // extends an answer: 1 to 64 and more rows a step
-  prompt,  // part of a prompt: any number of rows
-};
+using backends::RowClass;
 
 struct MatMulCall {
   const DeviceMatrix* w = nullptr;  // [n, k]

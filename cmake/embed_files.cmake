@@ -1,0 +1,18 @@
+# cmake -DOUT=file.cpp -DFILES="a;b" -P embed_files.cmake: writes the files as string literals for src/backends/cuda.
+set(text "// Made by cmake/embed_files.cmake. Do not edit.\n#include <string_view>\n#include <vector>\n#include \"backends/cuda/embedded.h\"\nnamespace cairn::cuda {\nconst std::vector<EmbeddedFile>& embedded_files() {\n  static const std::vector<EmbeddedFile> files = {\n")
+foreach(file IN LISTS FILES)
+  get_filename_component(name ${file} NAME)
+  file(READ ${file} contents)
+  # Compilers limit the length of one literal; neighbours are joined.
+  string(LENGTH "${contents}" length)
+  string(APPEND text "    {\"${name}\",\n")
+  set(at 0)
+  while(at LESS length)
+    string(SUBSTRING "${contents}" ${at} 12000 part)
+    string(APPEND text "R\"cairn_source(${part})cairn_source\"\n")
+    math(EXPR at "${at} + 12000")
+  endwhile()
+  string(APPEND text "    },\n")
+endforeach()
+string(APPEND text "  };\n  return files;\n}\n}  // namespace cairn::cuda\n")
+file(WRITE ${OUT} "${text}")

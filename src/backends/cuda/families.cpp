@@ -1,0 +1,19 @@
+// The table of kernel families: one row per .cu file, in the order in which a step meets them.
+#include "backends/cuda/registry.h"
+#include "backends/cuda/row_kernels.h"
+
+namespace cairn::cuda {
+
+std::span<const Family> kernel_families() {
+  static const Family kFamilies[] = {
+      {"rows.cu", "embedding, norms, rotary tables, activations, element-wise",
+       "cpu::RowKernels (row_kernels_gpu_test.cpp)", row_kernel_variants},
+      {"matmul_plain.cu", "any product in f32: the reference of the others, and the f32 mode",
+       "double on the CPU (row_kernels_gpu_test.cpp)", matmul_plain_variants},
+      {"attention_plain.cu", "attention key by key: the reference of the others, and the f32 mode",
+       "double on the CPU (row_kernels_gpu_test.cpp)", attention_plain_variants},
+  };
+  return kFamilies;
+}
+
+}  // namespace cairn::cuda

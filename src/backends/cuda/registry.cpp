@@ -1,0 +1,187 @@
+#include "backends/cuda/registry.h"
+
+#include <openssl/evp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <thread>
+
+#include "backends/cuda/nvrtc.h"
+#include "base/cache_folder.h"
+#include "base/error.h"
+
+namespace cairn::cuda {
+namespace {
+
+// Bumped when the meaning of a cached file changes.
+constexpr std::string_view kCacheFormat = "cairn kernels 1";
+
+std::vector<std::string> options_for(const Variant& variant, std::string_view architecture) {
+  std::vector<std::string> options = {"--gpu-architecture=" + std::string(architecture), "--std=c++17",
+                                      "--device-as-default-execution-space", "--ptxas-options=-v"};
+  for (const auto& define : variant.defines) options.push_back("-D" + define);
+  return options;
+}
+
+std::vector<std::pair<std::string, std::string>> headers() {
+  std::vector<std::pair<std::string, std::string>> found;
+  for (const auto name : embedded_names())
+    if (name.ends_with(".cuh")) found.emplace_back(std::string(name), std::string(embedded_source(name)));
+  return found;
+}
+
+std::string hash(const Variant& variant, std::string_view architecture, int compiler) {
+  std::string text = fmt::format("{}\n{}\n", kCacheFormat, compiler);
+  for (const auto& option : options_for(variant, architecture)) text += option + '\n';
+  text += embedded_source(variant.source);
+  for (const auto& [name, contents] : headers()) text += name + '\n' + contents;
+  unsigned char digest[32];
+  unsigned length = 0;
+  EVP_Digest(text.data(), text.size(), digest, &length, EVP_sha256(), nullptr);
+  std::string hex;
+  for (int i = 0; i < 16; ++i) hex += fmt::format("{:02x}", digest[i]);
+  return hex;
+}
+
+std::string first_lines(const std::string& log, int lines) {
+  size_t end = 0;
+  for (int i = 0; i < lines && end != std::string::npos; ++i) end = log.find('\n', end == 0 ? 0 : end + 1);
+  return log.substr(0, end);
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return file ? std::string(std::istreambuf_iterator<char>(file), {}) : std::string();
+}
+
+// An ELF file of CUDA's machine code: what a cut or foreign cache file is not.
+bool looks_like_cubin(const std::string& cubin) {
+  return cubin.size() > 64 && cubin.starts_with(
+                                  "\x7f"
+                                  "ELF");
+}
+
+}  // namespace
+
+std::string Variant::id() const {
+  std::string text = source;
+  for (const auto& define : defines) text += ' ' + define;
+  return text;
+}
+
+Compiled compile(const Variant& variant, std::string_view architecture) {
+  const auto& nvrtc = Nvrtc::instance();
+  if (!nvrtc.supports(architecture))
+    fail(ErrorKind::unsupported, "{} (version {}.{}) does not compile for {}; a newer CUDA toolkit does",
+         nvrtc.path(), nvrtc.version() / 1000, nvrtc.version() % 1000 / 10, architecture);
+  auto result = nvrtc.compile(std::string(embedded_source(variant.source)), variant.source, headers(),
+                              options_for(variant, architecture));
+  if (!result.ok) {
+    std::string where;
+    if (const auto folder = cache_folder(); !folder.empty()) {
+      const auto path = folder / "kernels" / "failed.log";
+      if (write_cache_file(path, variant.id() + '\n' + result.log))
+        where = fmt::format("\nthe whole log: {}", path.string());
+    }
+    fail(ErrorKind::invalid_file, "the kernel {} does not compile for {}:\n{}{}", variant.id(), architecture,
+         first_lines(result.log, 12), where);
+  }
+  return {std::move(result.cubin), std::move(result.log)};
+}
+
+struct KernelCache::Module {
+  std::mutex mutex;
+  driver::Module handle = nullptr;
+  std::map<std::string, Kernel> kernels;
+};
+
+KernelCache::KernelCache(const Device& device) : device_(device) {}
+
+KernelCache::~KernelCache() {
+  device_.make_current();
+  for (auto& [id, module] : modules_)
+    if (module->handle) driver::api().module_unload(module->handle);
+}
+
+KernelCache::Module& KernelCache::module(const Variant& variant) {
+  Module* m = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    auto& slot = modules_[variant.id()];
+    if (!slot) slot = std::make_unique<Module>();
+    m = slot.get();
+  }
+  const std::lock_guard lock(m->mutex);
+  if (m->handle) return *m;
+  const auto architecture = device_.facts().architecture();
+  const auto folder = cache_folder();
+  device_.make_current();
+  // The compiler's version is part of the name, so that an update is not answered with yesterday's code.
+  const auto path =
+      folder / "kernels" / (hash(variant, architecture, Nvrtc::instance().version()) + ".cubin");
+  std::string cubin = folder.empty() ? std::string() : read_file(path);
+  if (!looks_like_cubin(cubin) || driver::api().module_load(&m->handle, cubin.data()) != 0) {
+    cubin = compile(variant, architecture).cubin;
+    {
+      const std::lock_guard count_lock(mutex_);
+      ++compiled_;
+    }
+    if (!folder.empty()) write_cache_file(path, cubin);
+    driver::check(driver::api().module_load(&m->handle, cubin.data()), ("loading " + variant.id()).c_str());
+  }
+  return *m;
+}
+
+void KernelCache::prepare(std::span<const Variant> variants, const std::function<void(int, int)>& progress) {
+  const int total = int(variants.size());
+  const unsigned threads =
+      std::min<unsigned>(std::max(1u, std::thread::hardware_concurrency()), unsigned(total));
+  std::atomic<int> next{0};
+  int done = 0;
+  std::mutex mutex;
+  std::exception_ptr problem;
+  const auto work = [&] {
+    for (int i = next++; i < total; i = next++) {
+      try {
+        module(variants[size_t(i)]);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!problem) problem = std::current_exception();
+        next = total;
+      }
+      const std::lock_guard lock(mutex);
+      if (++done; progress) progress(done, total);
+    }
+  };
+  std::vector<std::thread> pool;
+  for (unsigned t = 1; t < threads; ++t) pool.emplace_back(work);
+  work();
+  for (auto& thread : pool) thread.join();
+  if (problem) std::rethrow_exception(problem);
+}
+
+Kernel KernelCache::get(const Variant& variant, const std::string& entry) {
+  Module& m = module(variant);
+  const std::lock_guard lock(m.mutex);
+  if (const auto found = m.kernels.find(entry); found != m.kernels.end()) return found->second;
+  device_.make_current();
+  Kernel kernel;
+  kernel.name = entry + " of " + variant.id();
+  driver::check(driver::api().module_function(&kernel.function, m.handle, entry.c_str()),
+                ("finding " + kernel.name).c_str());
+  // Blocks may use all the shared memory that they can be given; the launch says how much.
+  int fixed = 0;
+  driver::check(driver::api().function_attribute(&fixed, 1 /* its static shared memory */, kernel.function),
+                "reading a kernel's shared memory");
+  driver::check(driver::api().function_set_attribute(kernel.function, driver::kFunctionDynamicSharedBytes,
+                                                     int(device_.facts().shared_per_block) - fixed),
+                ("raising the shared memory of " + kernel.name).c_str());
+  m.kernels.emplace(entry, kernel);
+  return kernel;
+}
+
+}  // namespace cairn::cuda
