@@ -1,6 +1,7 @@
 // The table of kernel families: one row per .cu file, in the order in which a step meets them.
 #include "backends/cuda/registry.h"
 #include "backends/cuda/row_kernels.h"
+#include "backends/cuda/weights.h"
 
 namespace cairn::cuda {
 
@@ -12,6 +13,12 @@ std::span<const Family> kernel_families() {
        "double on the CPU (row_kernels_gpu_test.cpp)", matmul_plain_variants},
       {"attention_plain.cu", "attention key by key: the reference of the others, and the f32 mode",
        "double on the CPU (row_kernels_gpu_test.cpp)", attention_plain_variants},
+      {"unpack.cu", "weights of any form as bf16 rows", "packed_value (matmul_few_gpu_test.cpp)",
+       [](int) {
+         std::vector<Variant> all;
+         for (const auto& f : forms()) all.push_back(unpack_variant(f));
+         return all;
+       }},
   };
   return kFamilies;
 }
