@@ -16,6 +16,8 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--kv", options.load.kv, "how keys and values are kept: f32, f16, bf16, q8_0")
       ->capture_default_str();
+  app.add_flag("!--no-weight-cache", options.load.weight_cache,
+               "do not keep packed weights on disk, nor use kept ones");
 }
 
 std::unique_ptr<Model::Impl> load_model(const ModelOptions& options) {

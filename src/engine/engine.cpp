@@ -14,6 +14,8 @@ constexpr int kPageTokens = 32;
 // Left to the rest of the process and machine: threads' stacks, tokenizer, text.
 constexpr uint64_t kReserve = uint64_t{64} << 20;
 
+constexpr double kLongestFinish = 10;  // seconds
+
 // Without being asked, a KV cache is not made longer than this: a 128K-token window would take gigabytes that
 // a chat never uses.
 constexpr int64_t kDefaultContext = 8192;
@@ -91,12 +93,18 @@ Engine::Engine(models::Model model, const EngineOptions& options)
       memory_(plan_memory(model_, options)),
       pool_(options.threads) {
   kv_ = std::make_unique<kv::KvPool>(kv_config(model_, options.kv_form, memory_.cache_tokens));
-  cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load);
+  cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load,
+                       options.packed);
+  weights_origin_ = weights.origin();
+  writer_ = weights.writer(model_.weights, model_.checkpoint.files, options.packed, options.on_packed);
   executor_ = std::make_unique<cpu::Executor>(program_, model_.weights, std::move(weights), pool_, *kv_,
                                               bounds_of(options), memory_.context);
 }
 
-Engine::~Engine() = default;
+Engine::~Engine() {
+  // What was never used may not be worth its room on the disk.
+  if (writer_ && scored_) writer_->finish(kLongestFinish);
+}
 
 backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, program::Trace* trace) {
   int64_t tokens = 0, logits = 0;
@@ -123,7 +131,10 @@ backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, p
   try {
     for (; appended < sequences.size(); ++appended)
       sequences[appended].sequence->append(int64_t(sequences[appended].tokens.size()));
-    return executor_->run(sequences, trace);
+    if (writer_ && scored_) writer_->start();  // the first token is out
+    const auto result = executor_->run(sequences, trace);
+    scored_ = scored_ || logits > 0;
+    return result;
   } catch (...) {
     for (size_t i = 0; i < appended; ++i) sequences[i].sequence->truncate(sequences[i].position);
     throw;
@@ -131,8 +142,8 @@ backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, p
 }
 
 backends::StepResult Engine::feed(kv::Sequence& sequence, std::span<const int32_t> tokens, int64_t logit_rows,
-                             int64_t rope_length, const std::function<void(int64_t)>& on_progress,
-                             program::Trace* trace) {
+                                  int64_t rope_length, const std::function<void(int64_t)>& on_progress,
+                                  program::Trace* trace) {
   backends::StepResult result;
   for (size_t done = 0; done < tokens.size();) {
     const size_t count = std::min(tokens.size() - done, size_t(bounds().tokens));

@@ -23,6 +23,9 @@ struct EngineOptions {
   bool fuse = true;           // false: the program's basic instructions, for tests
   uint64_t memory_limit = 0;  // bytes; 0: what the system has available
   std::function<void(const backends::LoadProgress&)> on_load;
+  cpu::PackedFolder packed;  // where packed weights are kept for later starts; by default nowhere
+  // One line when they were kept, or why not; from another thread.
+  std::function<void(const std::string&)> on_packed;
 };
 
 // Every byte that loading will take, before it takes any.
@@ -40,6 +43,8 @@ MemoryPlan plan_memory(const models::Model&, const EngineOptions&);
 class Engine {
  public:
   Engine(models::Model, const EngineOptions&);
+  // Waits a while for packed weights that are still being written: ten seconds at most, and only when they
+  // are used for the first time.
   ~Engine();
 
   const models::Model& model() const { return model_; }
@@ -50,6 +55,7 @@ class Engine {
   int64_t context() const { return memory_.context; }
   kv::KvPool& kv() { return *kv_; }
   ThreadPool& pool() { return pool_; }
+  const std::string& weights_origin() const { return weights_origin_; }  // one line for people
 
   // Runs the rows of all sequences and counts them into their caches. Checks token ids and lengths.
   backends::StepResult step(std::span<backends::SequenceStep>, program::Trace* trace = nullptr);
@@ -58,8 +64,8 @@ class Engine {
   // them (at most bounds().logits, all within the last piece). on_progress is called after each piece with
   // the tokens done; it may throw to stop, which leaves the sequence at a piece's end.
   backends::StepResult feed(kv::Sequence&, std::span<const int32_t> tokens, int64_t logit_rows,
-                       int64_t rope_length, const std::function<void(int64_t)>& on_progress = {},
-                       program::Trace* trace = nullptr);
+                            int64_t rope_length, const std::function<void(int64_t)>& on_progress = {},
+                            program::Trace* trace = nullptr);
 
  private:
   models::Model model_;
@@ -68,6 +74,9 @@ class Engine {
   ThreadPool pool_;
   std::unique_ptr<kv::KvPool> kv_;
   std::unique_ptr<cpu::Executor> executor_;
+  std::string weights_origin_;
+  std::unique_ptr<cpu::PackedWriter> writer_;  // reads the executor's weights; null: nothing to keep
+  bool scored_ = false;                        // a first token could be chosen
 };
 
 }  // namespace cairn::engine
