@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "backends/cuda/ceilings.h"
 #include "base/error.h"
 #include "command.h"
 #include "engine/engine.h"
@@ -23,7 +24,8 @@ namespace {
 struct Options {
   ModelOptions model;
   std::vector<int64_t> prompts = {512}, answers = {128}, depths = {0};
-  int64_t batch = 1, step_tokens = 512;
+  int64_t batch = 1, step_tokens = 0;
+  bool exact = false;
   int repetitions = 3;
   std::string trace;
   bool json = false;
@@ -74,8 +76,9 @@ class Bench {
     Row row{fmt::format("pp{}", tokens), tokens, depth, {}, {}, 0};
     return measure(std::move(row), [&](std::vector<kv::Sequence>& sequences, Row& r) {
       r.work = {};
-      for (int64_t done = 0; done < tokens; done += options_.step_tokens) {
-        const int64_t count = std::min(options_.step_tokens, tokens - done);
+      const int64_t most = engine_.bounds().tokens;
+      for (int64_t done = 0; done < tokens; done += most) {
+        const int64_t count = std::min(most, tokens - done);
         count_work(r, count, done + count == tokens ? 1 : 0, depth + done);
       }
       const auto ids = random_ids(tokens, engine_.model().vocabulary_size, 1);
@@ -100,7 +103,12 @@ class Bench {
       for (int64_t t = 0; t < tokens; ++t) {
         std::vector<backends::SequenceStep> steps;
         for (int64_t b = 0; b < batch; ++b)
-          steps.push_back({&sequences[size_t(b)], 0, {&ids[size_t(b)][size_t(t)], 1}, 1, depth + tokens});
+          steps.push_back({&sequences[size_t(b)],
+                           0,
+                           {&ids[size_t(b)][size_t(t)], 1},
+                           1,
+                           depth + tokens,
+                           backends::RowClass::decode});
         const auto result = engine_.step(steps, trace());
         r.hash = hash_logits(result.logits, 64);
         count_work(r, batch, batch, depth + t);
@@ -182,7 +190,9 @@ int run(const Options& options) {
   engine::EngineOptions engine_options;
   engine_options.threads = options.model.load.threads;
   engine_options.kv_form = parse_kv_form(options.model.load.kv);
-  engine_options.step_tokens = std::max(options.step_tokens, options.batch);
+  engine_options.place = parse_place(options.model.load.device);
+  engine_options.exact = options.exact;
+  engine_options.step_tokens = options.step_tokens != 0 ? std::max(options.step_tokens, options.batch) : 0;
   engine_options.step_logits = options.batch;
   auto model = models::open_model(resolve_model(options.model.model));
   engine_options.context = std::max<int64_t>(longest, 1);
@@ -192,7 +202,16 @@ int run(const Options& options) {
   const double load_seconds = seconds_now() - load_start;
 
   const auto machine = plan::describe_machine();
-  const auto bandwidth = plan::measure_read_bandwidth(engine.pool(), plan::bandwidth_test_bytes(machine));
+  double ceiling = 0;
+  std::string device =
+      fmt::format("{}, {} threads, {}", machine.cpu, engine.threads(), to_string(active_isa()));
+  if (const auto* gpu = engine.gpu()) {
+    ceiling = cuda::measure_read_bandwidth(*gpu).median_gb_per_s;
+    device = gpu->facts().name;
+  } else {
+    ceiling =
+        plan::measure_read_bandwidth(engine.pool(), plan::bandwidth_test_bytes(machine)).median_gb_per_s;
+  }
   Bench bench(engine, options);
   std::vector<Row> rows;
   for (const int64_t depth : options.depths) {
@@ -206,7 +225,6 @@ int run(const Options& options) {
     fmt::print(stderr, "{}", summarize(bench.recorded, engine.program()));
   }
 
-  const double ceiling = bandwidth.median_gb_per_s;
   if (options.json) {
     nlohmann::ordered_json json{{"model", engine.model().file},
                                 {"family", engine.model().family},
@@ -216,7 +234,8 @@ int run(const Options& options) {
                                 {"cpu", machine.cpu},
                                 {"instructions", to_string(active_isa())},
                                 {"threads", engine.threads()},
-                                {"kv", options.model.load.kv},
+                                {"device", device},
+                                {"kv", kv::to_string(engine.memory().kv_form)},
                                 {"batch", options.batch},
                                 {"read_gb_per_second", ceiling},
                                 {"version", CAIRN_VERSION}};
@@ -224,10 +243,9 @@ int run(const Options& options) {
     write_out(json.dump(2) + "\n");
     return 0;
   }
-  write_out(fmt::format(
-      "{}\n{}, {} threads, {}; weights {}, loaded in {:.2f} s; memory read {:.1f} GB/s (median of {})\n\n",
-      engine.model().file, machine.cpu, engine.threads(), to_string(active_isa()),
-      readable_bytes(engine.memory().weights), load_seconds, ceiling, bandwidth.repetitions));
+  write_out(fmt::format("{}\n{}; weights {}, loaded in {:.2f} s; memory read {:.1f} GB/s\n\n",
+                        engine.model().file, device, readable_bytes(engine.memory().weights), load_seconds,
+                        ceiling));
   write_out(fmt::format("{:<14}{:>8}{:>12}{:>10}{:>10}{:>12}{:>12}\n", "test", "depth", "tok/s", "spread",
                         "GB/s", "of read", "GFLOP/s"));
   for (const auto& row : rows) {
@@ -254,11 +272,12 @@ std::function<int()> setup(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str();
   app.add_option("-b,--batch", o->batch, "sequences decoded together")->capture_default_str();
-  app.add_option("--step", o->step_tokens, "most prompt tokens per step")
-      ->capture_default_str()
+  app.add_option("--step", o->step_tokens,
+                 "most prompt tokens per step (default: 512 on the CPU, 2048 on a GPU)")
       ->check(CLI::Range(1, 65536));
   app.add_option("-r,--repetitions", o->repetitions, "runs of each test")->capture_default_str();
   app.add_option("--trace", o->trace, "write a Chrome/Perfetto trace and print a summary by instruction");
+  app.add_flag("--exact", o->exact, "f32 arithmetic throughout (on a GPU: the plain kernels)");
   app.add_flag("--json", o->json, "machine-readable output");
   return [o] { return run(*o); };
 }

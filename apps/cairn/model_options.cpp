@@ -14,10 +14,12 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(CLI::Range(0, 1024));
   app.add_option("-c,--ctx", options.load.context, "tokens of context (default: what fits, up to 8192)")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--kv", options.load.kv, "how keys and values are kept: f32, f16, bf16, q8_0")
+  app.add_option(
+      "--kv", options.load.kv,
+      "how keys and values are kept: f32, f16, bf16, q8_0 (default: f16 on the CPU, bf16 on a GPU)");
+  app.add_option("--device", options.load.device,
+                 "cpu, cuda, or auto: a GPU when there is one and the model fits into it")
       ->capture_default_str();
-  app.add_flag("!--no-weight-cache", options.load.weight_cache,
-               "do not keep packed weights on disk, nor use kept ones");
 }
 
 std::unique_ptr<Model::Impl> load_model(const ModelOptions& options) {

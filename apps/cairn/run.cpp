@@ -42,12 +42,12 @@ void print_speed(Model::Impl& model, const engine::Generated& g, uint64_t seed) 
   fmt::print(stderr,
              "prompt {} tokens ({} cached), {:.3f} s, {:.1f} tok/s; answer {} tokens, {:.3f} s, {:.1f} "
              "tok/s, {:.1f} GB/s; "
-             "{} threads, {}; seed {}; stopped by {}\n",
+             "{}; seed {}; stopped by {}\n",
              g.prompt_tokens, g.reused_tokens, g.prefill_seconds,
              per_second(double(g.prompt_tokens - g.reused_tokens), g.prefill_seconds), g.tokens.size(),
              g.decode_seconds, per_second(double(g.decode_steps), g.decode_seconds),
-             per_second(double(g.decode_steps) * bytes, g.decode_seconds) / 1e9, model.engine.threads(),
-             to_string(active_isa()), seed, to_string(g.finish));
+             per_second(double(g.decode_steps) * bytes, g.decode_seconds) / 1e9, model.engine.device_name(),
+             seed, to_string(g.finish));
   for (size_t i = 0; i < g.logprobs.size(); ++i) {
     fmt::print(stderr, "{:>5}", i);
     for (const auto& alternative : g.logprobs[i])
@@ -118,14 +118,7 @@ int run(Options options) {
   if (options.n < 1 || options.n > 1000)
     fail(ErrorKind::invalid_argument, "--n-answers is {}; it must lie between 1 and 1000", options.n);
   Interruptible interruptible;
-  if (options.verbose)
-    options.model.load.on_weight_cache = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
-  const auto start = std::chrono::steady_clock::now();
   auto model = load_model(options.model);
-  if (options.verbose)
-    fmt::print(stderr, "loaded in {:.3f} s, weights {}\n",
-               std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
-               model->engine.weights_origin());
   // What the model's authors recommend, where the user says nothing.
   const auto recommended = recommended_parameters(*model);
   if (options.temperature_flag->count() == 0) options.parameters.temperature = recommended.temperature;

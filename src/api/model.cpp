@@ -14,10 +14,9 @@ engine::EngineOptions engine_options(const LoadOptions& options, int64_t step_lo
   result.threads = options.threads;
   result.context = options.context;
   result.kv_form = parse_kv_form(options.kv);
+  result.place = parse_place(options.device);
   result.memory_limit = options.memory_limit;
   result.step_logits = step_logits;
-  if (options.weight_cache) result.packed = cpu::PackedFolder::from_environment();
-  result.on_packed = options.on_weight_cache;
   if (options.on_load)
     result.on_load = [report = options.on_load](const backends::LoadProgress& p) {
       report(p.done_bytes, p.total_bytes);
@@ -49,10 +48,17 @@ std::filesystem::path tokenizer_path(const std::filesystem::path& model) {
   return model.has_parent_path() ? model.parent_path() : ".";
 }
 
-kv::KvForm parse_kv_form(std::string_view name) {
+std::optional<kv::KvForm> parse_kv_form(std::string_view name) {
+  if (name.empty()) return std::nullopt;
   for (const auto form : {kv::KvForm::f32, kv::KvForm::f16, kv::KvForm::bf16, kv::KvForm::q8_0})
     if (to_string(form) == name) return form;
   fail(ErrorKind::invalid_argument, "the KV form is '{}'; it must be f32, f16, bf16 or q8_0", name);
+}
+
+engine::Place parse_place(std::string_view name) {
+  for (const auto place : {engine::Place::automatic, engine::Place::cpu, engine::Place::cuda})
+    if (to_string(place) == name) return place;
+  fail(ErrorKind::invalid_argument, "the device is '{}'; it must be auto, cpu or cuda", name);
 }
 
 engine::GenerateOptions generate_options(const Parameters& p) {
@@ -91,17 +97,10 @@ Parameters recommended_parameters(const Model::Impl& model) {
   return parameters;
 }
 
-// The tokenizer loads beside the weights: for large vocabularies that is a tenth of a second.
 Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options, int64_t step_logits)
-    : Impl(model_path, options, step_logits,
-           std::async(std::launch::async, [&] { return text::load_tokenizer(tokenizer_path(model_path)); })) {
-}
-
-Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options, int64_t step_logits,
-                  LaterTokenizer later)
     : path(model_path),
       engine(models::open_model(model_path), engine_options(options, step_logits)),
-      tokenizer(later.get()),
+      tokenizer(text::load_tokenizer(tokenizer_path(model_path))),
       session(engine, *tokenizer) {
   // A file whose vocabulary is larger than its embedding would index past it.
   if (tokenizer->vocabulary_size() > engine.model().vocabulary_size)

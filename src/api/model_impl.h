@@ -1,7 +1,6 @@
 // Behind include/cairn/cairn.h: what the command line's own commands share with it.
 #pragma once
 
-#include <future>
 #include <memory>
 #include <optional>
 
@@ -22,17 +21,15 @@ struct Model::Impl {
   engine::Session session;
 
   std::string render(std::span<const Message>) const;  // with the generation prompt
-
- private:
-  using LaterTokenizer = std::future<std::unique_ptr<text::Tokenizer>>;
-  Impl(const std::filesystem::path&, const LoadOptions&, int64_t step_logits, LaterTokenizer);
 };
 
 // The file or folder whose tokenizer belongs to a model: the folder itself, the GGUF, or what lies beside a
 // checkpoint file.
 std::filesystem::path tokenizer_path(const std::filesystem::path& model);
 
-kv::KvForm parse_kv_form(std::string_view);  // throws Error(invalid_argument) listing the forms
+// Throw Error(invalid_argument) listing the names. An empty form is the device's own.
+std::optional<kv::KvForm> parse_kv_form(std::string_view);
+engine::Place parse_place(std::string_view);
 engine::GenerateOptions generate_options(const Parameters&);
 // Temperature and top_p of the model's generation_config.json when it says do_sample; else greedy.
 Parameters recommended_parameters(const Model::Impl&);

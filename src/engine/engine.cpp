@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "backends/cpu/executor.h"
+#include "backends/cuda/executor.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/system_memory.h"
@@ -14,7 +16,8 @@ constexpr int kPageTokens = 32;
 // Left to the rest of the process and machine: threads' stacks, tokenizer, text.
 constexpr uint64_t kReserve = uint64_t{64} << 20;
 
-constexpr double kLongestFinish = 10;  // seconds
+// Left on a GPU to its driver, to compiled kernels and to what other programs take meanwhile.
+constexpr uint64_t kGpuReserve = uint64_t{512} << 20;
 
 // Without being asked, a KV cache is not made longer than this: a 128K-token window would take gigabytes that
 // a chat never uses.
@@ -38,28 +41,51 @@ kv::KvConfig kv_config(const models::Model& model, kv::KvForm form, int64_t toke
   return config;
 }
 
-program::Bounds bounds_of(const EngineOptions& options) { return {options.step_tokens, options.step_logits}; }
+// What one place costs: everything that does not depend on the cache's length, and the cache's bytes.
+struct PlaceNeeds {
+  uint64_t weights = 0, scratch = 0, available = 0;
+  kv::KvForm kv_form = kv::KvForm::f16;
+  int64_t step_tokens = 0;
+};
 
-}  // namespace
-
-MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options) {
-  if (options.step_tokens < 1 || options.step_logits < 1)
-    fail(ErrorKind::invalid_argument, "step_tokens is {} and step_logits {}; both must be at least 1",
-         options.step_tokens, options.step_logits);
-  if (options.context < 0 || options.context > model.context_length)
-    fail(ErrorKind::invalid_argument, "a context of {} tokens was asked for; {} was made for 1 to {}",
-         options.context, model.file, model.context_length);
+PlaceNeeds needs_on_cpu(const models::Model& model, const EngineOptions& options) {
   const int threads = options.threads > 0 ? options.threads : ThreadPool::available_cores();
+  PlaceNeeds needs;
+  needs.kv_form = options.kv_form.value_or(kv::KvForm::f16);
+  needs.step_tokens = options.step_tokens != 0 ? options.step_tokens : 512;
+  needs.available = options.memory_limit != 0 ? options.memory_limit : system_memory().available;
+  needs.weights = cpu::Weights::bytes_needed(model.program, model.weights);
+  needs.scratch = cpu::executor_needs(model.program, model.weights, {needs.step_tokens, options.step_logits},
+                                      model.context_length, threads)
+                      .bytes(threads) +
+                  kReserve;
+  return needs;
+}
+
+PlaceNeeds needs_on_gpu(const models::Model& model, const EngineOptions& options, const cuda::Device& gpu) {
+  PlaceNeeds needs;
+  needs.kv_form = options.kv_form.value_or(options.exact ? kv::KvForm::f32 : kv::KvForm::bf16);
+  needs.step_tokens = options.step_tokens != 0 ? options.step_tokens : 2048;
+  needs.available = options.memory_limit != 0 ? options.memory_limit : gpu.free_bytes();
+  const auto bytes =
+      cuda::executor_needs(model.program, model.weights, kv_config(model, needs.kv_form, kPageTokens),
+                           {needs.step_tokens, options.step_logits}, {options.exact, true});
+  needs.weights = bytes.weights;
+  needs.scratch = bytes.scratch + kGpuReserve;
+  return needs;
+}
+
+MemoryPlan plan_place(const models::Model& model, const EngineOptions& options, Place place,
+                      const PlaceNeeds& needs) {
   MemoryPlan plan;
-  const auto memory = system_memory();
-  plan.available = options.memory_limit != 0 ? options.memory_limit : memory.available;
-  plan.weights = cpu::Weights::bytes_needed(model.program, model.weights);
-  plan.scratch =
-      cpu::executor_needs(model.program, model.weights, bounds_of(options), model.context_length, threads)
-          .bytes(threads) +
-      kReserve;
+  plan.place = place;
+  plan.available = needs.available;
+  plan.weights = needs.weights;
+  plan.scratch = needs.scratch;
+  plan.kv_form = needs.kv_form;
+  plan.step_tokens = needs.step_tokens;
   const auto kv_bytes = [&](int64_t tokens) {
-    return uint64_t(kv::KvPool::bytes(kv_config(model, options.kv_form, tokens)));
+    return uint64_t(kv::KvPool::bytes(kv_config(model, needs.kv_form, tokens)));
   };
   // The most cached tokens within what is left; kv_bytes grows by whole pages.
   const uint64_t page = kv_bytes(kPageTokens);
@@ -78,12 +104,42 @@ MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options)
   if (plan.cache_tokens < 1 || fitting < plan.cache_tokens) {
     const uint64_t kv = kv_bytes(std::max<int64_t>(cached, 1));
     fail(ErrorKind::out_of_memory,
-         "{} needs {} bytes (weights {}, KV cache of {} tokens {}, work space {}), {} are available; {}",
-         model.file, fixed + kv, plan.weights, cached, kv, plan.scratch, plan.available,
+         "{} needs {} bytes{} (weights {}, KV cache of {} tokens {}, work space {}), {} are available; {}",
+         model.file, fixed + kv, place == Place::cuda ? " of GPU memory" : "", plan.weights, cached, kv,
+         plan.scratch, plan.available,
          fitting > 0 ? fmt::format("a context of {} tokens or less fits", fitting)
                      : "take a model with fewer bits per weight or fewer parameters, or free memory");
   }
   plan.kv = kv_bytes(plan.cache_tokens);
+  return plan;
+}
+
+}  // namespace
+
+std::string_view to_string(Place place) {
+  constexpr std::string_view kNames[] = {"auto", "cpu", "cuda"};
+  return kNames[size_t(place)];
+}
+
+MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options) {
+  if (options.step_tokens < 0 || options.step_logits < 1)
+    fail(ErrorKind::invalid_argument, "step_tokens is {} and step_logits {}; both must be at least 1",
+         options.step_tokens, options.step_logits);
+  if (options.context < 0 || options.context > model.context_length)
+    fail(ErrorKind::invalid_argument, "a context of {} tokens was asked for; {} was made for 1 to {}",
+         options.context, model.file, model.context_length);
+  std::string why;
+  if (options.place != Place::cpu) {
+    try {
+      const cuda::Device gpu(0);
+      return plan_place(model, options, Place::cuda, needs_on_gpu(model, options, gpu));
+    } catch (const Error& e) {
+      if (options.place == Place::cuda) throw;
+      why = e.what();
+    }
+  }
+  auto plan = plan_place(model, options, Place::cpu, needs_on_cpu(model, options));
+  plan.why = why;
   return plan;
 }
 
@@ -92,18 +148,25 @@ Engine::Engine(models::Model model, const EngineOptions& options)
       program_(options.fuse ? program::fuse(model_.program) : program::expand(model_.program)),
       memory_(plan_memory(model_, options)),
       pool_(options.threads) {
-  kv_ = std::make_unique<kv::KvPool>(kv_config(model_, options.kv_form, memory_.cache_tokens));
-  cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load,
-                       options.packed);
-  weights_origin_ = weights.origin();
-  writer_ = weights.writer(model_.weights, model_.checkpoint.files, options.packed, options.on_packed);
+  const bool on_gpu = memory_.place == Place::cuda;
+  const program::Bounds bounds{memory_.step_tokens, options.step_logits};
+  kv_ = std::make_unique<kv::KvPool>(kv_config(model_, memory_.kv_form, memory_.cache_tokens),
+                                     on_gpu ? kv::KvPool::Memory::elsewhere : kv::KvPool::Memory::host);
+  if (on_gpu) {
+    gpu_ = std::make_unique<cuda::Device>(0);
+    executor_ = std::make_unique<cuda::Executor>(program_, model_.weights, pool_, *kv_, bounds, *gpu_,
+                                                 cuda::ExecutorOptions{options.exact, true}, options.on_load);
+    return;
+  }
+  cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load);
   executor_ = std::make_unique<cpu::Executor>(program_, model_.weights, std::move(weights), pool_, *kv_,
-                                              bounds_of(options), memory_.context);
+                                              bounds, memory_.context);
 }
 
-Engine::~Engine() {
-  // What was never used may not be worth its room on the disk.
-  if (writer_ && scored_) writer_->finish(kLongestFinish);
+Engine::~Engine() = default;
+
+std::string Engine::device_name() const {
+  return gpu_ ? gpu_->facts().name : fmt::format("{} threads, {}", pool_.size(), to_string(active_isa()));
 }
 
 backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, program::Trace* trace) {
@@ -131,10 +194,7 @@ backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, p
   try {
     for (; appended < sequences.size(); ++appended)
       sequences[appended].sequence->append(int64_t(sequences[appended].tokens.size()));
-    if (writer_ && scored_) writer_->start();  // the first token is out
-    const auto result = executor_->run(sequences, trace);
-    scored_ = scored_ || logits > 0;
-    return result;
+    return executor_->run(sequences, trace);
   } catch (...) {
     for (size_t i = 0; i < appended; ++i) sequences[i].sequence->truncate(sequences[i].position);
     throw;
@@ -143,12 +203,13 @@ backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, p
 
 backends::StepResult Engine::feed(kv::Sequence& sequence, std::span<const int32_t> tokens, int64_t logit_rows,
                                   int64_t rope_length, const std::function<void(int64_t)>& on_progress,
-                                  program::Trace* trace) {
+                                  program::Trace* trace, backends::RowClass row_class) {
   backends::StepResult result;
   for (size_t done = 0; done < tokens.size();) {
     const size_t count = std::min(tokens.size() - done, size_t(bounds().tokens));
     const bool last = done + count == tokens.size();
-    backends::SequenceStep one{&sequence, 0, tokens.subspan(done, count), last ? logit_rows : 0, rope_length};
+    backends::SequenceStep one{&sequence,   0,        tokens.subspan(done, count), last ? logit_rows : 0,
+                               rope_length, row_class};
     result = step({&one, 1}, trace);
     done += count;
     if (on_progress) on_progress(int64_t(done));

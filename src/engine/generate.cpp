@@ -105,7 +105,8 @@ Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptio
       result.finish = Finish::length;
       break;
     }
-    step = engine_.feed(sequence_, {&sampled, 1}, 1, rope_length, {}, options.trace);
+    step =
+        engine_.feed(sequence_, {&sampled, 1}, 1, rope_length, {}, options.trace, backends::RowClass::decode);
     cached_.push_back(sampled);
     ++result.decode_steps;
   }

@@ -42,8 +42,8 @@ class KvPool {
   // Error(invalid_argument) for a configuration that makes no sense or whose size passes 2^63.
   static int64_t bytes(const KvConfig&);
 
-  // Where the pages' bytes lie: in this pool, or with a backend that addresses its own memory by the same page numbers
-  // (then head() must not be called).
+  // Where the pages' bytes lie: in this pool, or with a backend that addresses its own memory by the same
+  // page numbers (then head() must not be called).
   enum class Memory : uint8_t { host, elsewhere };
   explicit KvPool(const KvConfig&, Memory = Memory::host);  // throws Error(out_of_memory)
 

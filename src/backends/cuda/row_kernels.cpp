@@ -119,10 +119,10 @@ void RowLauncher::gate_rows(Operand x, Operand gate, Operand y, int64_t rows, in
   stream_.launch(rows_kernel("gate_rows", x.element, y.element), flat(rows * n), x.address, gate.address,
                  y.address, int(n), rows * n);
 }
-void RowLauncher::rope_table(Address positions, Address frequencies, float factor, Address table,
+void RowLauncher::rope_table(Address positions, Address sequence_of, Address frequencies, Address table,
                              int64_t rows, int64_t half) {
   stream_.launch(rows_kernel("rope_table", Element::f32, Element::f32), flat(rows * half), positions,
-                 frequencies, factor, table, int(half), rows * half);
+                 sequence_of, frequencies, table, int(half), rows * half);
 }
 void RowLauncher::rope(Operand x, Address table, Operand y, int64_t rows, int64_t heads, int64_t head_dim,
                        int64_t rotary, program::RopePairing pairing) {

@@ -68,7 +68,8 @@ class RowLauncher {
   void activate(Operand x, program::Activation, Operand y, int64_t count);
   void gated(Operand gate, Operand up, program::Activation, Operand y, int64_t count);
   void gate_rows(Operand x, Operand gate, Operand y, int64_t rows, int64_t n);
-  void rope_table(Address positions, Address frequencies, float factor, Address table, int64_t rows,
+  // frequencies: half of them and a factor, f32; one such list per sequence when sequence_of is set.
+  void rope_table(Address positions, Address sequence_of, Address frequencies, Address table, int64_t rows,
                   int64_t half);
   void rope(Operand x, Address table, Operand y, int64_t rows, int64_t heads, int64_t head_dim,
             int64_t rotary, program::RopePairing);

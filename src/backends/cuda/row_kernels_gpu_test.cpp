@@ -129,10 +129,11 @@ TEST(RowKernelsOnGpu, RotateAsTheCpuDoes) {
           cosine.push_back(float(std::cos(double(angle))) * 1.5f),
               sine.push_back(float(std::sin(double(angle))) * 1.5f);
         }
+      frequencies.push_back(1.5f);
       const auto position_buffer = gpu.upload(positions);
       const auto frequency_buffer = gpu.upload(frequencies);
       const auto table = gpu.poisoned(size_t(rows * half) * 8);
-      launch.rope_table(position_buffer.address(), frequency_buffer.address(), 1.5f, table.address(), rows,
+      launch.rope_table(position_buffer.address(), 0, frequency_buffer.address(), table.address(), rows,
                         half);
       const auto pairs = gpu.download<float>(table);
       for (size_t i = 0; i < cosine.size(); ++i) {

@@ -1,5 +1,5 @@
-// Attention over the paged cache, one warp per (row, head), keys in order: the reference of the fast kernels, and the
-// f32 mode. X: element type of q and y; C: element type of the cache.
+// Attention over the paged cache, one warp per (row, head), keys in order: the reference of the fast kernels,
+// and the f32 mode. X: element type of q and y; C: element type of the cache.
 #include "device.cuh"
 
 #ifndef X
@@ -9,12 +9,12 @@
 #define C float
 #endif
 
-// The cache of one layer as src/kv/pool.h lays it out: [page][kv_head][token][head_dim]. Row r is token positions[r] of
-// sequence sequence_of[r], whose pages begin at tables[starts[sequence]].
+// The cache of one layer as src/kv/pool.h lays it out: [page][kv_head][token][head_dim]. Row r is token
+// positions[r] of sequence sequence_of[r], whose pages begin at tables[starts[sequence]].
 
 extern "C" __global__ void append_plain(const X* k, const X* v, C* cache_k, C* cache_v, const i32* tables,
-                                        const i32* starts, const i32* sequence_of, const i32* positions, int kv_heads,
-                                        int dim_k, int dim_v, int page_tokens) {
+                                        const i32* starts, const i32* sequence_of, const i32* positions,
+                                        int kv_heads, int dim_k, int dim_v, int page_tokens) {
   wait_for_previous();
   const int row = blockIdx.x, position = positions[row];
   const i64 page = tables[i64(starts[sequence_of[row]]) + position / page_tokens];
@@ -28,8 +28,9 @@ extern "C" __global__ void append_plain(const X* k, const X* v, C* cache_k, C* c
 }
 
 // At most 256 elements per head: eight per lane.
-extern "C" __global__ void attention_plain(const X* q, X* y, const C* cache_k, const C* cache_v, const i32* tables,
-                                           const i32* starts, const i32* sequence_of, const i32* positions, int heads, int kv_heads, int dim_k,
+extern "C" __global__ void attention_plain(const X* q, X* y, const C* cache_k, const C* cache_v,
+                                           const i32* tables, const i32* starts, const i32* sequence_of,
+                                           const i32* positions, int heads, int kv_heads, int dim_k,
                                            int dim_v, int page_tokens, float scale, int window, float softcap,
                                            const float* sinks, const float* slopes) {
   wait_for_previous();
@@ -59,7 +60,8 @@ extern "C" __global__ void attention_plain(const X* q, X* y, const C* cache_k, c
     largest = next;
 #pragma unroll
     for (int i = 0; i < 8; ++i)
-      if (lane + 32 * i < dim_v) sum[i] = sum[i] * old + p * load_as_float(cache_v + at_page * dim_v + lane + 32 * i);
+      if (lane + 32 * i < dim_v)
+        sum[i] = sum[i] * old + p * load_as_float(cache_v + at_page * dim_v + lane + 32 * i);
   }
 #pragma unroll
   for (int i = 0; i < 8; ++i)

@@ -14,14 +14,15 @@ typedef u16 f16;   // bits of a half
 
 #define DEVICE __device__ __forceinline__
 
-// Programmatic dependent launch (LaunchShape::overlap_previous): nothing that the previous kernel writes may be read,
-// and nothing it reads may be written, before wait_for_previous(). Weights may.
+// Programmatic dependent launch (LaunchShape::overlap_previous): nothing that the previous kernel writes may
+// be read, and nothing it reads may be written, before wait_for_previous(). Weights may.
 DEVICE void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
-// The next kernel may be launched from here on (its threads start when all blocks of this one have come here or ended).
+// The next kernel may be launched from here on (its threads start when all blocks of this one have come here
+// or ended).
 DEVICE void release_next() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -55,12 +56,26 @@ DEVICE f16 to_f16(float x) {
 }
 
 // Element types of activations: load and store through float.
-template <typename T> DEVICE float load_as_float(const T* p);
-template <> DEVICE float load_as_float<float>(const float* p) { return *p; }
-template <> DEVICE float load_as_float<bf16>(const bf16* p) { return from_bf16(*p); }
-template <typename T> DEVICE void store_from_float(T* p, float x);
-template <> DEVICE void store_from_float<float>(float* p, float x) { *p = x; }
-template <> DEVICE void store_from_float<bf16>(bf16* p, float x) { *p = to_bf16(x); }
+template <typename T>
+DEVICE float load_as_float(const T* p);
+template <>
+DEVICE float load_as_float<float>(const float* p) {
+  return *p;
+}
+template <>
+DEVICE float load_as_float<bf16>(const bf16* p) {
+  return from_bf16(*p);
+}
+template <typename T>
+DEVICE void store_from_float(T* p, float x);
+template <>
+DEVICE void store_from_float<float>(float* p, float x) {
+  *p = x;
+}
+template <>
+DEVICE void store_from_float<bf16>(bf16* p, float x) {
+  *p = to_bf16(x);
+}
 
 // Sum over a warp in a fixed order; every lane gets it.
 DEVICE float warp_sum(float x) {

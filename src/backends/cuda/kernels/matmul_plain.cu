@@ -1,5 +1,6 @@
-// y[r, n] = sum_k x[r, k] w[n, k] in f32, ascending k in one chain per element: the reference that the fast kernels are
-// tested against, and the f32 mode. X: float or bf16; W: float or bf16; Y: float or bf16. blockIdx.z: expert pairs.
+// y[r, n] = sum_k x[r, k] w[n, k] in f32, ascending k in one chain per element: the reference that the fast
+// kernels are tested against, and the f32 mode. X: float or bf16; W: float or bf16; Y: float or bf16.
+// blockIdx.z: expert pairs.
 #include "device.cuh"
 
 #ifndef X
@@ -28,7 +29,8 @@ extern "C" __global__ void matmul_plain(const X* x, const W* w, const float* bia
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int line = ty + 8 * i, at = k0 + tx;
-      xs[line][tx] = first + line < row_end && at < k ? load_as_float(x + i64((first + line) / x_share) * k + at) : 0.f;
+      xs[line][tx] =
+          first + line < row_end && at < k ? load_as_float(x + i64((first + line) / x_share) * k + at) : 0.f;
       ws[line][tx] = n0 + line < n && at < k ? load_as_float(w + i64(n0 + line) * k + at) : 0.f;
     }
     __syncthreads();

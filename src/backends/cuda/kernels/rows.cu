@@ -1,6 +1,6 @@
-// Row-wise arithmetic between matrix products. X is the element type that is read, Y the one that is written (float or
-// bf16); all arithmetic is f32. A row's sums run in an order that depends on its width only.
-// Bound: device memory (decode: launch).
+// Row-wise arithmetic between matrix products. X is the element type that is read, Y the one that is written
+// (float or bf16); all arithmetic is f32. A row's sums run in an order that depends on its width only. Bound:
+// device memory (decode: launch).
 #include "device.cuh"
 
 #ifndef X
@@ -10,7 +10,15 @@
 #define Y float
 #endif
 
-enum Activation { kIdentity, kRelu, kSilu, kGelu, kGeluTanh, kQuickGelu, kSigmoid };  // as program/activation.h
+enum Activation {
+  kIdentity,
+  kRelu,
+  kSilu,
+  kGelu,
+  kGeluTanh,
+  kQuickGelu,
+  kSigmoid
+};  // as program/activation.h
 
 DEVICE float sigmoid(float x) { return 1.f / (1.f + __expf(-x)); }
 
@@ -38,8 +46,8 @@ DEVICE float block_sum(float x) {
 }
 
 // table_kind: 0 f32, 1 f16, 2 bf16
-extern "C" __global__ void embed(const i32* ids, const void* table, int table_kind, Y* y, int dim, float scale,
-                                 i64 offset) {
+extern "C" __global__ void embed(const i32* ids, const void* table, int table_kind, Y* y, int dim,
+                                 float scale, i64 offset) {
   wait_for_previous();
   const i64 row = ids[blockIdx.x] + offset;
   for (int i = threadIdx.x; i < dim; i += blockDim.x) {
@@ -81,8 +89,8 @@ extern "C" __global__ void rms_norm(const X* x, const float* weight, Y* y, int n
 }
 
 // One warp per group of n elements: heads.
-extern "C" __global__ void rms_norm_heads(const X* x, const float* weight, Y* y, int n, float eps, float offset,
-                                          i64 groups) {
+extern "C" __global__ void rms_norm_heads(const X* x, const float* weight, Y* y, int n, float eps,
+                                          float offset, i64 groups) {
   wait_for_previous();
   const i64 group = i64(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (group >= groups) return;
@@ -100,7 +108,8 @@ extern "C" __global__ void rms_norm_heads(const X* x, const float* weight, Y* y,
   }
 }
 
-extern "C" __global__ void layer_norm(const X* x, const float* weight, const float* bias, Y* y, int n, float eps) {
+extern "C" __global__ void layer_norm(const X* x, const float* weight, const float* bias, Y* y, int n,
+                                      float eps) {
   wait_for_previous();
   const i64 base = i64(blockIdx.x) * n;
   float sum = 0;
@@ -121,8 +130,8 @@ extern "C" __global__ void layer_norm(const X* x, const float* weight, const flo
 }
 
 // sum = a + b (the residual stream, f32); y = rms_norm(sum). Four elements at a time; n is a multiple of 4.
-extern "C" __global__ void add_rms_norm(const float* a, const X* b, float* sum, const float* weight, Y* y, int n,
-                                        float eps, float offset) {
+extern "C" __global__ void add_rms_norm(const float* a, const X* b, float* sum, const float* weight, Y* y,
+                                        int n, float eps, float offset) {
   wait_for_previous();
   const i64 base = i64(blockIdx.x) * n;
   extern __shared__ float row[];
@@ -180,25 +189,27 @@ extern "C" __global__ void gate_rows(const X* x, const float* gate, Y* y, int n,
   EACH(count) store_from_float(y + i, load_as_float(x + i) * sigmoid(gate[i / n]));
 }
 
-// The cosines and sines of the step: table[t][i] = (cos, sin) of f32(position) * f32(frequency[i]), times factor.
-// The angle is the f32 product that transformers computes; its reduction by multiples of pi is done in double.
-extern "C" __global__ void rope_table(const i32* positions, const float* frequencies, float factor, float2* table,
-                                      int half, i64 count) {
+// The cosines and sines of the step: table[t][i] = (cos, sin) of f32(position) * f32(frequency[i]), times the
+// factor that follows the frequencies. sequence_of: null, or row t uses the frequencies of that sequence. The
+// angle is the f32 product that transformers computes; its reduction by multiples of pi is done in double.
+extern "C" __global__ void rope_table(const i32* positions, const i32* sequence_of, const float* frequencies,
+                                      float2* table, int half, i64 count) {
   wait_for_previous();
   EACH(count) {
-    const float angle = float(positions[i / half]) * frequencies[i % half];
+    const float* own = frequencies + (sequence_of ? i64(sequence_of[i / half]) * (half + 1) : 0);
+    const float angle = float(positions[i / half]) * own[i % half];
     double turns = double(angle) * 0.31830988618379067154;  // in half turns
     turns -= 2 * rint(turns * 0.5);
     float s, c;
     sincospif(float(turns), &s, &c);
-    table[i] = make_float2(c * factor, s * factor);
+    table[i] = make_float2(c * own[half], s * own[half]);
   }
 }
 
-// adjacent: pairs (2i, 2i + 1), else (i, i + rotary / 2); elements from rotary on pass through. One thread per pair or
-// passed element; x and y may be the same rows.
-extern "C" __global__ void rope(const X* x, const float2* table, Y* y, int heads, int head_dim, int rotary, int adjacent,
-                                i64 count) {
+// adjacent: pairs (2i, 2i + 1), else (i, i + rotary / 2); elements from rotary on pass through. One thread
+// per pair or passed element; x and y may be the same rows.
+extern "C" __global__ void rope(const X* x, const float2* table, Y* y, int heads, int head_dim, int rotary,
+                                int adjacent, i64 count) {
   wait_for_previous();
   const int half = rotary / 2, lanes = half + (head_dim - rotary);
   EACH(count) {
@@ -217,7 +228,8 @@ extern "C" __global__ void rope(const X* x, const float2* table, Y* y, int heads
   }
 }
 
-// One warp per row: top_k experts by score, ties to the lower number; weights by softmax over all or over the chosen.
+// One warp per row: top_k experts by score, ties to the lower number; weights by softmax over all or over the
+// chosen.
 extern "C" __global__ void route(const float* scores, int experts, int top_k, int renormalise, i32* chosen,
                                  float* weights, i64 rows) {
   wait_for_previous();
@@ -239,12 +251,14 @@ extern "C" __global__ void route(const float* scores, int experts, int top_k, in
     for (int e = lane; e < experts; e += 32) {
       const float v = s[e];
       const bool after = v < last_score || (v == last_score && e > last_expert);
-      if (after && (v > best || (v == best && e < best_expert) || best_expert == experts)) best = v, best_expert = e;
+      if (after && (v > best || (v == best && e < best_expert) || best_expert == experts))
+        best = v, best_expert = e;
     }
     for (int d = 16; d > 0; d >>= 1) {
       const float v = __shfl_xor_sync(0xffffffffu, best, d);
       const int e = __shfl_xor_sync(0xffffffffu, best_expert, d);
-      if (e < experts && (best_expert == experts || v > best || (v == best && e < best_expert))) best = v, best_expert = e;
+      if (e < experts && (best_expert == experts || v > best || (v == best && e < best_expert)))
+        best = v, best_expert = e;
     }
     if (best_expert == experts) best_expert = 0;  // scores that are not numbers: any valid expert
     if (lane == 0) {
@@ -260,12 +274,14 @@ extern "C" __global__ void route(const float* scores, int experts, int top_k, in
 }
 
 // y[t,:] = sum_s weights[t,s] x[t * top_k + s,:], in the order of s
-extern "C" __global__ void expert_combine(const X* x, const float* weights, Y* y, int n, int top_k, i64 count) {
+extern "C" __global__ void expert_combine(const X* x, const float* weights, Y* y, int n, int top_k,
+                                          i64 count) {
   wait_for_previous();
   EACH(count) {
     const i64 row = i / n, column = i % n;
     float sum = 0;
-    for (int s = 0; s < top_k; ++s) sum += weights[row * top_k + s] * load_as_float(x + (row * top_k + s) * n + column);
+    for (int s = 0; s < top_k; ++s)
+      sum += weights[row * top_k + s] * load_as_float(x + (row * top_k + s) * n + column);
     store_from_float(y + i, sum);
   }
 }

@@ -1,0 +1,20 @@
+// What a GPU can do at best, measured now.
+#pragma once
+
+#include <vector>
+
+#include "backends/cuda/registry.h"
+
+namespace cairn::cuda {
+
+std::vector<Variant> ceiling_variants(int capability);
+
+struct ReadBandwidth {
+  double median_gb_per_s = 0, best_gb_per_s = 0;
+  size_t bytes = 0;
+  int repetitions = 0;
+};
+// Reads as much as is free, up to 4 GiB, several times.
+ReadBandwidth measure_read_bandwidth(const Device&);
+
+}  // namespace cairn::cuda

@@ -1,0 +1,490 @@
+#include "backends/cuda/executor.h"
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+namespace cairn::cuda {
+namespace {
+
+using backends::RowClass;
+using backends::SequenceStep;
+using backends::StepResult;
+using program::Program;
+using program::Value;
+using program::Weight;
+
+constexpr int64_t kAlignment = 256;
+
+// Gate and up of the widest gated product, before they are combined.
+int64_t gated_bytes(const Program& program, const program::Bounds& bounds) {
+  int64_t bytes = 0;
+  for (const auto& instruction : program.instructions)
+    if (const auto* op = std::get_if<program::GatedMatMul>(&instruction.operation))
+      bytes = std::max(
+          bytes,
+          2 * round_up(bounds.of(program.info(op->y).shape.front()) * program.width(op->y) * 4, kAlignment));
+  return bytes;
+}
+
+Element cache_element(const kv::KvConfig& config) {
+  switch (config.form) {
+    case kv::KvForm::f32: return Element::f32;
+    case kv::KvForm::bf16: return Element::bf16;
+    default:
+      fail(ErrorKind::unsupported, "a KV cache of {} is not supported on the GPU; use bf16",
+           to_string(config.form));
+  }
+}
+
+int64_t cache_bytes(const kv::KvConfig& config, kv::Part part) {
+  return round_up(kv::row_bytes(config.form, part == kv::Part::K ? config.head_dim_k : config.head_dim_v) *
+                      config.page_tokens * config.kv_heads * config.pages * config.layers,
+                  kAlignment);
+}
+
+// Press et al. 2021, for head counts that are powers of two; others interleave the next power's slopes.
+std::vector<float> alibi_slopes(int64_t heads) {
+  std::vector<float> slopes;
+  const auto power = int64_t(std::bit_floor(uint64_t(heads)));
+  for (int64_t h = 0; h < heads; ++h)
+    slopes.push_back(h < power ? std::exp2(-8.f * float(h + 1) / float(power))
+                               : std::exp2(-4.f * float(2 * (h - power) + 1) / float(power)));
+  return slopes;
+}
+
+}  // namespace
+
+// What a step tells the device, in one block of 32-bit words that is uploaded at once: offsets of its parts.
+struct Executor::Inputs {
+  int64_t ids, positions, sequence_of, starts, logit_rows, frequencies, tables, words;
+  std::vector<int64_t> rope_frequencies;  // per rope table: offset of per-sequence lists, or -1
+  int64_t table_words;
+
+  Inputs(const Program& program, const program::Bounds& bounds, int64_t pages) {
+    int64_t at = 0;
+    const auto place = [&](int64_t count) {
+      const int64_t begin = at;
+      at += round_up(count, 64);
+      return begin;
+    };
+    ids = place(bounds.tokens);
+    positions = place(bounds.tokens);
+    sequence_of = place(bounds.tokens);
+    starts = place(bounds.tokens);
+    logit_rows = place(bounds.logits);
+    for (const auto& rope : program.ropes)
+      rope_frequencies.push_back(
+          depends_on_length(rope.scaling) ? place(bounds.tokens * (rope.rotary_dim / 2 + 1)) : -1);
+    // Sequences may share pages, so that all tables together can be longer than the pool.
+    table_words = 4 * pages + bounds.tokens;
+    tables = place(table_words);
+    words = at;
+  }
+};
+
+ExecutorNeeds executor_needs(const Program& program, std::span<const codecs::StoredWeight> stored,
+                             const kv::KvConfig& kv, const program::Bounds& bounds,
+                             const ExecutorOptions& options) {
+  ExecutorNeeds needs;
+  needs.weights = ModelWeights::bytes_needed(program, stored, {options.exact});
+  needs.kv = uint64_t(cache_bytes(kv, kv::Part::K) + cache_bytes(kv, kv::Part::V));
+  needs.scratch = uint64_t(plan_arena(program, bounds).bytes + gated_bytes(program, bounds));
+  for (const auto& rope : program.ropes)
+    needs.scratch += uint64_t(bounds.tokens * rope.rotary_dim * 4 + kAlignment);
+  needs.scratch += uint64_t(4 * kv.pages + 8 * bounds.tokens) * 4;
+  return needs;
+}
+
+Executor::Executor(const Program& program, std::span<const codecs::StoredWeight> stored, ThreadPool& pool,
+                   kv::KvPool& kv, const program::Bounds& bounds, const Device& device,
+                   const ExecutorOptions& options,
+                   const std::function<void(const backends::LoadProgress&)>& on_load)
+    : program_(program),
+      pool_(pool),
+      kv_(kv),
+      bounds_(bounds),
+      device_(device),
+      options_(options),
+      kernels_(device),
+      stream_(device),
+      weights_(program, stored, device, stream_, pool, {options.exact}, on_load),
+      elements_(element_types(program, options.exact)),
+      plan_(plan_arena(program, bounds)),
+      arena_(device, size_t(plan_.bytes)),
+      gated_(device, size_t(gated_bytes(program, bounds))),
+      layout_(std::make_unique<Inputs>(program, bounds, kv.config().pages)) {
+  cache_element(kv.config());
+  kv_memory_ =
+      Buffer(device, size_t(cache_bytes(kv.config(), kv::Part::K) + cache_bytes(kv.config(), kv::Part::V)));
+  inputs_ = Buffer(device, size_t(layout_->words) * 4);
+  staging_ = PinnedBuffer(device, size_t(layout_->words) * 4);
+  const int64_t vocabulary = program.width(program.logits), dim = program.width(program.hidden);
+  results_ = PinnedBuffer(device, size_t(bounds.logits * (vocabulary + dim)) * 4);
+
+  int64_t rope_bytes = 0, embedding_bytes = 0;
+  std::vector<float> constants;
+  std::vector<size_t> frequency_offsets, slope_offsets;
+  for (const auto& rope : program.ropes) {
+    frequency_offsets.push_back(constants.size());
+    rope_bytes += round_up(bounds.tokens * rope.rotary_dim * 4, kAlignment);
+    const auto f = rope_frequencies(rope.scaling, rope.theta, int(rope.rotary_dim), 0, rope.max_position);
+    constants.insert(constants.end(), f.inverse_frequencies.begin(), f.inverse_frequencies.end());
+    constants.push_back(f.attention_factor);
+  }
+  for (const auto& instruction : program.instructions) {
+    slope_offsets.push_back(SIZE_MAX);
+    if (const auto* op = std::get_if<program::Attention>(&instruction.operation); op && op->alibi) {
+      slope_offsets.back() = constants.size();
+      const auto slopes = alibi_slopes(op->heads);
+      constants.insert(constants.end(), slopes.begin(), slopes.end());
+    }
+    if (const auto* op = std::get_if<program::Embed>(&instruction.operation);
+        op && !weights_.table(op->table).data)
+      embedding_bytes = std::max(embedding_bytes, bounds.tokens * program.width(op->y) * 4);
+  }
+  ropes_ = Buffer(device, size_t(rope_bytes));
+  embeddings_ = PinnedBuffer(device, size_t(embedding_bytes));
+  constants_ = Buffer(device, constants.size() * 4);
+  stream_.upload(constants_.address(), constants.data(), constants.size() * 4);
+  for (const size_t offset : frequency_offsets) frequencies_.push_back(constants_.address() + offset * 4);
+  for (const size_t offset : slope_offsets)
+    slopes_.push_back(offset == SIZE_MAX ? 0 : constants_.address() + offset * 4);
+  stream_.synchronize();
+}
+
+Executor::~Executor() = default;
+
+uint64_t Executor::scratch_bytes() const {
+  return arena_.size() + gated_.size() + inputs_.size() + ropes_.size() + constants_.size();
+}
+
+// One run: the step's rows in the order of their class, and what each instruction launches.
+class Executor::Step {
+ public:
+  Step(Executor& e, std::span<const SequenceStep> sequences)
+      : e_(e), program_(e.program_), sequences_(sequences), launch_(e.kernels_, e.stream_) {
+    for (const auto& s : sequences) {
+      sizes_.tokens += int64_t(s.tokens.size());
+      sizes_.logits += s.logit_rows;
+      if (s.row_class == RowClass::decode) decode_rows_ += int64_t(s.tokens.size());
+    }
+    assert(sizes_.tokens <= e.bounds_.tokens && sizes_.logits <= e.bounds_.logits);
+  }
+
+  StepResult run(program::Trace* trace) {
+    upload_inputs();
+    const bool repeats = decode_rows_ == sizes_.tokens && int64_t(sequences_.size()) == sizes_.tokens;
+    if (trace) {
+      run_traced(*trace);
+    } else if (repeats && e_.options_.graphs) {
+      auto& graph = e_.graphs_[{sizes_.tokens, sizes_.logits}];
+      // The first step of a shape runs as it is (kernels are found, memory is warm), the second is recorded.
+      if (!graph && !e_.graphs_seen_.insert({sizes_.tokens, sizes_.logits}).second)
+        graph = Graph::capture(e_.stream_, [&] { launch_all(); });
+      if (graph)
+        graph.launch(e_.stream_);
+      else
+        launch_all();
+    } else {
+      launch_all();
+    }
+    e_.stream_.synchronize();
+    auto* logits = e_.results_.as<float>();
+    return {sizes_.logits, sizes_.logits > 0 ? logits : nullptr,
+            sizes_.logits > 0 && decode_rows_ < sizes_.tokens ? logits + logits_words() : nullptr};
+  }
+
+ private:
+  int64_t rows(Value v) const { return sizes_.of(program_.info(v).shape.front()); }
+  int64_t width(Value v) const { return program_.width(v); }
+  int64_t count(Value v) const { return rows(v) * width(v); }
+  int64_t logits_words() const { return sizes_.logits * width(program_.logits); }
+  Address input(int64_t word) const { return e_.inputs_.address() + Address(word) * 4; }
+  Operand at(Value v) const {
+    if (v == program_.ids) return {input(e_.layout_->ids)};
+    if (v == program_.positions) return {input(e_.layout_->positions)};
+    if (v == program_.logit_rows) return {input(e_.layout_->logit_rows)};
+    return {e_.arena_.address() + Address(e_.plan_.offsets[size_t(v.id)]), e_.elements_[size_t(v.id)]};
+  }
+
+  // Rows of class decode come first; scores keep the caller's order.
+  void upload_inputs() {
+    auto* words = e_.staging_.as<int32_t>();
+    const Inputs& in = *e_.layout_;
+    int64_t row = 0, sequence = 0, page = 0;
+    std::vector<int64_t> first_row(sequences_.size());
+    for (const RowClass wanted : {RowClass::decode, RowClass::prompt})
+      for (size_t i = 0; i < sequences_.size(); ++i) {
+        const auto& s = sequences_[i];
+        if (s.row_class != wanted) continue;
+        first_row[i] = row;
+        for (size_t t = 0; t < s.tokens.size(); ++t, ++row) {
+          words[in.ids + row] = s.tokens[t];
+          words[in.positions + row] = int32_t(s.position + int64_t(t));
+          words[in.sequence_of + row] = int32_t(sequence);
+        }
+        const auto table = s.sequence->block_table();
+        if (page + int64_t(table.size()) > in.table_words)
+          fail(ErrorKind::invalid_argument, "the sequences of a step have {} pages and more; {} were planned",
+               page + int64_t(table.size()), in.table_words);
+        words[in.starts + sequence] = int32_t(page);
+        std::copy(table.begin(), table.end(), words + in.tables + page);
+        page += int64_t(table.size());
+        for (size_t r = 0; r < program_.ropes.size(); ++r) {
+          if (in.rope_frequencies[r] < 0) continue;
+          const auto& rope = program_.ropes[r];
+          const auto f = rope_frequencies(rope.scaling, rope.theta, int(rope.rotary_dim),
+                                          std::max(s.rope_length, s.position + int64_t(s.tokens.size())),
+                                          rope.max_position);
+          auto* to =
+              reinterpret_cast<float*>(words + in.rope_frequencies[r]) + sequence * (rope.rotary_dim / 2 + 1);
+          std::copy(f.inverse_frequencies.begin(), f.inverse_frequencies.end(), to);
+          to[rope.rotary_dim / 2] = f.attention_factor;
+        }
+        ++sequence;
+      }
+    int64_t scored = 0;
+    for (size_t i = 0; i < sequences_.size(); ++i) {
+      const int64_t end = first_row[i] + int64_t(sequences_[i].tokens.size());
+      for (int64_t r = end - sequences_[i].logit_rows; r < end; ++r)
+        words[in.logit_rows + scored++] = int32_t(r);
+    }
+    e_.stream_.upload(e_.inputs_.address(), words, size_t(in.tables + page) * 4);
+    for (const auto& instruction : program_.instructions)
+      if (const auto* op = std::get_if<program::Embed>(&instruction.operation)) decode_embeddings(*op);
+  }
+
+  // Rows of a table that the device does not hold are decoded here and travel with the step.
+  void decode_embeddings(const program::Embed& op) {
+    const auto& table = e_.weights_.table(op.table);
+    if (table.data) return;
+    assert(e_.elements_[size_t(op.y.id)] == Element::f32);
+    const int32_t* ids =
+        e_.staging_.as<int32_t>() + (op.ids == program_.positions ? e_.layout_->positions : e_.layout_->ids);
+    const auto& codec = codecs::codec(table.stored->codec);
+    const auto row_bytes = *codecs::row_bytes(codec, uint64_t(table.cols));
+    auto* to = e_.embeddings_.as<float>();
+    for (int64_t t = 0; t < sizes_.tokens; ++t) {
+      float* y = to + t * table.cols;
+      codec.decode(table.stored->pieces[0].data + uint64_t(ids[t] + op.offset) * row_bytes, y, table.cols);
+      if (op.scale != 1)
+        for (int64_t i = 0; i < table.cols; ++i) y[i] *= op.scale;
+    }
+  }
+
+  void launch_all() {
+    prepare();
+    for (size_t i = 0; i < program_.instructions.size(); ++i) launch(i);
+    download();
+  }
+
+  void prepare() {
+    e_.stream_.mark("the step's inputs");
+    launch_.overlap = false;
+    Address table = e_.ropes_.address();
+    rope_tables_.clear();
+    for (size_t r = 0; r < program_.ropes.size(); ++r) {
+      const auto& rope = program_.ropes[r];
+      const int64_t half = rope.rotary_dim / 2, own = e_.layout_->rope_frequencies[r];
+      rope_tables_.push_back(table);
+      launch_.rope_table(input(e_.layout_->positions), own < 0 ? 0 : input(e_.layout_->sequence_of),
+                         own < 0 ? e_.frequencies_[r] : input(own), table, sizes_.tokens, half);
+      table += Address(round_up(e_.bounds_.tokens * rope.rotary_dim * 4, kAlignment));
+    }
+  }
+
+  void launch(size_t index) {
+    const auto& instruction = program_.instructions[index];
+    e_.stream_.mark(instruction.name.c_str());
+    instruction_ = index;
+    // Only a kernel can be overlapped by the next one, not a copy; in a trace an instruction's time is its
+    // own.
+    launch_.overlap = !after_copy_ && !traced_;
+    after_copy_ = false;
+    std::visit([&](const auto& op) { execute(op); }, instruction.operation);
+    static const bool careful = std::getenv("CAIRN_CUDA_SYNC") != nullptr;
+    if (careful) e_.stream_.synchronize();
+  }
+
+  void download() {
+    if (sizes_.logits == 0) return;
+    e_.stream_.mark("the step's results");
+    e_.stream_.download(e_.results_.data(), at(program_.logits).address, size_t(logits_words()) * 4);
+    if (decode_rows_ == sizes_.tokens) return;
+    // The logits are on their way to the host; f32 copies of the hidden rows take their place.
+    const Operand hidden = at(program_.hidden);
+    Address from = hidden.address;
+    const int64_t words = count(program_.hidden);
+    if (hidden.element != Element::f32) {
+      from = at(program_.logits).address;
+      launch_.overlap = false;
+      launch_.convert(hidden, {from, Element::f32}, words);
+    }
+    e_.stream_.download(e_.results_.as<float>() + logits_words(), from, size_t(words) * 4);
+  }
+
+  void run_traced(program::Trace& trace) {
+    program::StepSizes sizes;
+    sizes.tokens = sizes_.tokens, sizes.logits = sizes_.logits, sizes.sequences = int64_t(sequences_.size());
+    sizes.context = sequences_.empty() ? 0 : sequences_.front().position;
+    sizes.kv_bytes_per_element_x16 = e_.kv_.config().form == kv::KvForm::f32 ? 64 : 32;
+    const size_t instructions = program_.instructions.size();
+    std::vector<Event> events;
+    for (size_t i = 0; i <= instructions; ++i) events.emplace_back(e_.device_, true);
+    std::vector<uint64_t> enqueued(instructions);
+    traced_ = true;
+    prepare();
+    e_.stream_.synchronize();
+    const uint64_t begin = program::Trace::now_ns();
+    events[0].record(e_.stream_);
+    for (size_t i = 0; i < instructions; ++i) {
+      enqueued[i] = program::Trace::now_ns();
+      launch(i);
+      events[i + 1].record(e_.stream_);
+    }
+    download();
+    e_.stream_.synchronize();
+    for (size_t i = 0; i < instructions; ++i)
+      trace.emit({int32_t(i), program_.instructions[i].lane, enqueued[i],
+                  begin + uint64_t(1e6 * double(events[i].since(events[0]))),
+                  begin + uint64_t(1e6 * double(events[i + 1].since(events[0]))),
+                  work(program_, program_.instructions[i], sizes)});
+  }
+
+  void execute(const program::Embed& op) {
+    const auto& table = e_.weights_.table(op.table);
+    if (table.data) {
+      launch_.embed(at(op.ids).address, table.data, table.kind, at(op.y), rows(op.y), table.cols, op.scale,
+                    op.offset);
+    } else {
+      e_.stream_.upload(at(op.y).address, e_.embeddings_.data(), size_t(count(op.y)) * 4);
+      after_copy_ = true;
+    }
+  }
+  void execute(const program::GatherRows& op) {
+    if (rows(op.y) > 0) launch_.gather_rows(at(op.x), at(op.rows).address, at(op.y), rows(op.y), width(op.x));
+  }
+
+  void product(Operand x, Weight weight, Weight bias, Operand y, int64_t m) {
+    launch_.matmul_plain(x, e_.weights_.plain(weight), e_.weights_.vector(bias), y, m);
+  }
+  void execute(const program::MatMul& op) {
+    for (const auto& p : op.products) product(at(op.x), p.weight, p.bias, at(p.y), rows(op.x));
+  }
+  void execute(const program::GatedMatMul& op) {
+    const Element element = e_.elements_[size_t(op.y.id)];
+    const Operand gate{e_.gated_.address(), element};
+    const Operand up{gate.address + Address(round_up(count(op.y) * bytes_of(element), kAlignment)), element};
+    product(at(op.x), op.gate, {}, gate, rows(op.x));
+    product(at(op.x), op.up, {}, up, rows(op.x));
+    launch_.gated(gate, up, op.activation, at(op.y), count(op.y));
+  }
+  void execute(const program::Logits& op) {
+    if (rows(op.x) == 0) return;
+    product(at(op.x), op.weight, op.bias, at(op.y), rows(op.x));
+    if (op.scale != 1 || op.softcap != 0)
+      launch_.soft_cap(at(op.y), op.scale, op.softcap, at(op.y), count(op.y));
+  }
+  void execute(const program::Activate& op) {
+    launch_.activate(at(op.x), op.activation, at(op.y), count(op.y));
+  }
+  void execute(const program::GatedActivation& op) {
+    launch_.gated(at(op.gate), at(op.up), op.activation, at(op.y), count(op.y));
+  }
+  void execute(const program::Add& op) { launch_.add(at(op.a), at(op.b), op.b_scale, at(op.y), count(op.y)); }
+  void execute(const program::Clamp& op) { launch_.clamp(at(op.x), op.limit, at(op.y), count(op.y)); }
+  void execute(const program::SoftCap& op) {
+    if (rows(op.x) > 0) launch_.soft_cap(at(op.x), op.scale, op.cap, at(op.y), count(op.y));
+  }
+  void execute(const program::GateRows& op) {
+    launch_.gate_rows(at(op.x), at(op.gate), at(op.y), rows(op.x), width(op.x));
+  }
+  void execute(const program::RmsNorm& op) {
+    const int64_t group = op.group != 0 ? op.group : width(op.x);
+    launch_.rms_norm(at(op.x), e_.weights_.vector(op.weight), at(op.y), count(op.x) / group, group, op.eps,
+                     op.offset);
+  }
+  void execute(const program::LayerNorm& op) {
+    launch_.layer_norm(at(op.x), e_.weights_.vector(op.weight), e_.weights_.vector(op.bias), at(op.y),
+                       rows(op.x), width(op.x), op.eps);
+  }
+  void execute(const program::AddRmsNorm& op) {
+    launch_.add_rms_norm(at(op.a), at(op.b), at(op.sum), e_.weights_.vector(op.weight), at(op.y), rows(op.a),
+                         width(op.a), op.eps, op.offset);
+  }
+  void execute(const program::Rope& op) {
+    launch_.rope(at(op.x), rope_tables_[size_t(op.table)], at(op.y), rows(op.x), op.heads, op.head_dim,
+                 op.rotary_dim, op.pairing);
+  }
+
+  PlainCache cache(int32_t slot) const {
+    const auto& c = e_.kv_.config();
+    const auto layer = [&](int dim) {
+      return Address(kv::row_bytes(c.form, dim) * c.page_tokens * c.kv_heads * c.pages * slot);
+    };
+    const Address base = e_.kv_memory_.address();
+    return {base + layer(c.head_dim_k),
+            base + Address(cache_bytes(c, kv::Part::K)) + layer(c.head_dim_v),
+            cache_element(c),
+            c.kv_heads,
+            c.head_dim_k,
+            c.head_dim_v,
+            c.page_tokens};
+  }
+  void execute(const program::KvWrite& op) {
+    const Inputs& in = *e_.layout_;
+    launch_.append_plain(at(op.k), at(op.v), cache(op.slot), input(in.tables), input(in.starts),
+                         input(in.sequence_of), input(in.positions), rows(op.k));
+  }
+  void execute(const program::Attention& op) {
+    const Inputs& in = *e_.layout_;
+    PlainAttention a;
+    a.heads = int(op.heads);
+    a.scale = op.scale;
+    a.softcap = op.softcap;
+    a.window = int(std::min<int64_t>(op.window, INT32_MAX));
+    a.sinks = e_.weights_.vector(op.sinks);
+    a.slopes = e_.slopes_[instruction_];
+    launch_.attention_plain(at(op.q), at(op.y), cache(op.slot), a, input(in.tables), input(in.starts),
+                            input(in.sequence_of), input(in.positions), rows(op.q));
+  }
+
+  void execute(const program::Route& op) {
+    launch_.route(at(op.scores), width(op.scores), width(op.chosen),
+                  op.routing == program::Routing::softmax_topk_renorm, at(op.chosen).address,
+                  at(op.weights).address, rows(op.scores));
+  }
+  void execute(const program::ExpertMatMul& op) {
+    const int64_t top_k = width(op.chosen), pairs = rows(op.chosen) * top_k;
+    for (const auto& p : op.products)
+      launch_.matmul_plain(at(op.x), e_.weights_.plain(p.weight), e_.weights_.vector(p.bias), at(p.y), pairs,
+                           at(op.chosen).address, op.per_choice ? 1 : top_k);
+  }
+  void execute(const program::ExpertCombine& op) {
+    launch_.expert_combine(at(op.x), at(op.weights).address, at(op.y), rows(op.y), width(op.x),
+                           width(op.weights));
+  }
+
+  Executor& e_;
+  const Program& program_;
+  std::span<const SequenceStep> sequences_;
+  program::Bounds sizes_;
+  int64_t decode_rows_ = 0;
+  RowLauncher launch_;
+  std::vector<Address> rope_tables_;
+  size_t instruction_ = 0;
+  bool after_copy_ = true, traced_ = false;
+};
+
+StepResult Executor::run(std::span<const SequenceStep> sequences, program::Trace* trace) {
+  return Step(*this, sequences).run(trace);
+}
+
+}  // namespace cairn::cuda

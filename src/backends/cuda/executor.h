@@ -1,0 +1,68 @@
+// Executes a program on one GPU, step after step. Everything is allocated at construction; a step is launches
+// on one stream, recorded once as a graph where steps repeat (one new token per sequence).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <span>
+#include <vector>
+
+#include "backends/common/executor.h"
+#include "backends/cuda/element_types.h"
+#include "backends/cuda/model_weights.h"
+#include "program/arena.h"
+
+namespace cairn::cuda {
+
+struct ExecutorOptions {
+  // f32 everywhere with the plain kernels: for tests against an exact reference.
+  bool exact = false;
+  bool graphs = true;
+};
+
+struct ExecutorNeeds {
+  uint64_t weights = 0, kv = 0, scratch = 0;  // bytes of GPU memory
+  uint64_t total() const { return weights + kv + scratch; }
+};
+ExecutorNeeds executor_needs(const program::Program&, std::span<const codecs::StoredWeight>,
+                             const kv::KvConfig&, const program::Bounds&, const ExecutorOptions&);
+
+class Executor final : public backends::Executor {
+ public:
+  // The program, pool of threads and KV pool (whose pages lie elsewhere: here) must outlive the executor.
+  Executor(const program::Program&, std::span<const codecs::StoredWeight>, ThreadPool&, kv::KvPool&,
+           const program::Bounds&, const Device&, const ExecutorOptions&,
+           const std::function<void(const backends::LoadProgress&)>& on_load = {});
+  ~Executor() override;
+
+  backends::StepResult run(std::span<const backends::SequenceStep>, program::Trace* trace = nullptr) override;
+  const program::Bounds& bounds() const override { return bounds_; }
+  uint64_t scratch_bytes() const override;
+
+ private:
+  class Step;
+  struct Inputs;
+
+  const program::Program& program_;
+  ThreadPool& pool_;
+  kv::KvPool& kv_;
+  program::Bounds bounds_;
+  const Device& device_;
+  ExecutorOptions options_;
+  KernelCache kernels_;
+  Stream stream_;
+  ModelWeights weights_;
+  std::vector<Element> elements_;
+  program::ArenaPlan plan_;
+  Buffer arena_, gated_, kv_memory_, inputs_, ropes_;
+  std::unique_ptr<Inputs> layout_;
+  PinnedBuffer staging_, results_, embeddings_;
+  std::vector<Address> frequencies_, slopes_;  // of the rope tables; of the ALiBi attentions
+  Buffer constants_;
+  // One graph per shape of step: (rows, logit rows).
+  std::map<std::pair<int64_t, int64_t>, Graph> graphs_;
+  std::set<std::pair<int64_t, int64_t>> graphs_seen_;
+};
+
+}  // namespace cairn::cuda

@@ -1,0 +1,171 @@
+#include "backends/cuda/model_weights.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "program/weight_roles.h"
+
+namespace cairn::cuda {
+namespace {
+
+using codecs::CodecId;
+using codecs::StoredWeight;
+using program::Program;
+
+constexpr int64_t kAlignment = 256;
+constexpr size_t kStagingBytes = size_t{64} << 20;
+
+bool is_float(const StoredWeight& w) {
+  return !w.transposed && (w.codec == CodecId::f32 || w.codec == CodecId::f16 || w.codec == CodecId::bf16);
+}
+TableKind table_kind(CodecId id) {
+  return id == CodecId::f32 ? TableKind::f32 : id == CodecId::f16 ? TableKind::f16 : TableKind::bf16;
+}
+
+// bf16 weights stay what they are; all others are decoded to f32, which holds each exactly.
+Element plain_element(const StoredWeight& w, bool exact) {
+  return !exact && !w.transposed && w.codec == CodecId::bf16 ? Element::bf16 : Element::f32;
+}
+
+int64_t elements(const StoredWeight& w) { return w.rows * w.cols; }
+
+// Where everything of a model lies in one allocation.
+struct Layout {
+  std::vector<int64_t> matrix, vector, table;  // offsets; -1: none
+  int64_t bytes = 0;
+
+  Layout(const Program& program, std::span<const StoredWeight> stored, ModelWeights::Options options)
+      : matrix(stored.size(), -1), vector(stored.size(), -1), table(stored.size(), -1) {
+    const auto roles = program::weight_roles(program);
+    const auto place = [&](int64_t size) {
+      const int64_t at = bytes;
+      bytes = round_up(bytes + size, kAlignment);
+      return at;
+    };
+    for (size_t i = 0; i < stored.size(); ++i) {
+      const auto& w = stored[i];
+      if (roles[i].matrix)
+        matrix[i] = place(elements(w) * int64_t(w.pieces.size()) * bytes_of(plain_element(w, options.exact)));
+      if (roles[i].vector) vector[i] = place(w.cols * 4);
+      // A table that a product reads too (tied embeddings) is read where the product's copy lies, if rows of
+      // that can be.
+      if (roles[i].table && is_float(w) &&
+          !(roles[i].matrix && plain_element(w, options.exact) == Element::bf16))
+        table[i] = place(elements(w) * codecs::codec(w.codec).block_bytes);
+    }
+  }
+};
+
+// Copies through two page-locked halves, so that the CPU fills one while the other travels.
+class Uploader {
+ public:
+  Uploader(const Device& device, Stream& stream)
+      : stream_(stream), staging_(device, 2 * kStagingBytes), sent_{Event(device), Event(device)} {}
+
+  // fill(destination, begin, end) writes elements [begin, end) of `count`, each element_bytes.
+  template <typename F>
+  void send(Address to, int64_t count, int64_t element_bytes, int64_t granularity, F&& fill) {
+    const int64_t part =
+        std::max<int64_t>(1, int64_t(kStagingBytes) / (element_bytes * granularity)) * granularity;
+    for (int64_t begin = 0; begin < count; begin += part) {
+      const int64_t end = std::min(count, begin + part);
+      std::byte* half = staging_.data() + size_t(next_) * kStagingBytes;
+      if (used_[next_]) sent_[next_].synchronize();
+      fill(half, begin, end);
+      stream_.upload(to + Address(begin * element_bytes), half, size_t((end - begin) * element_bytes));
+      sent_[next_].record(stream_);
+      used_[next_] = true;
+      next_ = 1 - next_;
+    }
+  }
+
+ private:
+  Stream& stream_;
+  PinnedBuffer staging_;
+  Event sent_[2];
+  bool used_[2] = {false, false};
+  int next_ = 0;
+};
+
+}  // namespace
+
+uint64_t ModelWeights::bytes_needed(const Program& program, std::span<const StoredWeight> stored,
+                                    Options options) {
+  return uint64_t(Layout(program, stored, options).bytes);
+}
+
+ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight> stored, const Device& device,
+                           Stream& stream, ThreadPool& pool, Options options,
+                           const std::function<void(const backends::LoadProgress&)>& progress)
+    : plain_(stored.size()), tables_(stored.size()), vectors_(stored.size(), 0) {
+  const Layout layout(program, stored, options);
+  memory_ = Buffer(device, size_t(layout.bytes));
+  Uploader uploader(device, stream);
+  backends::LoadProgress loaded;
+  for (const auto& w : stored)
+    for (const auto& piece : w.pieces) loaded.total_bytes += piece.bytes;
+
+  for (size_t i = 0; i < stored.size(); ++i) {
+    const auto& w = stored[i];
+    const auto& codec = codecs::codec(w.codec);
+    const auto raw = [&](Address to) {
+      uploader.send(to, elements(w), codec.block_bytes, 1, [&](std::byte* half, int64_t begin, int64_t end) {
+        pool.split(end - begin, 4096, [&](Range part) {
+          std::memcpy(half + part.begin * codec.block_bytes,
+                      w.pieces[0].data + (begin + part.begin) * codec.block_bytes,
+                      size_t(part.size() * codec.block_bytes));
+        });
+      });
+    };
+    if (layout.matrix[i] >= 0) {
+      const Element element = plain_element(w, options.exact);
+      auto& m = plain_[i];
+      m = {memory_.address() + Address(layout.matrix[i]), element, w.rows, w.cols, int64_t(w.pieces.size())};
+      for (size_t p = 0; p < w.pieces.size(); ++p) {
+        const Address to = m.data + Address(int64_t(p) * elements(w) * bytes_of(element));
+        if (element == Element::bf16) {
+          raw(to);
+          continue;
+        }
+        if (w.transposed) {
+          const auto values = codecs::decode_transposed(w, p);
+          uploader.send(to, elements(w), 4, 1, [&](std::byte* half, int64_t begin, int64_t end) {
+            std::memcpy(half, values.data() + begin, size_t(end - begin) * 4);
+          });
+          continue;
+        }
+        uploader.send(
+            to, elements(w), 4, codec.block_elements, [&](std::byte* half, int64_t begin, int64_t end) {
+              const int64_t blocks = (end - begin) / codec.block_elements;
+              pool.split(blocks, 64, [&](Range part) {
+                codec.decode(
+                    w.pieces[p].data + (begin / codec.block_elements + part.begin) * codec.block_bytes,
+                    reinterpret_cast<float*>(half) + part.begin * codec.block_elements,
+                    part.size() * codec.block_elements);
+              });
+            });
+      }
+    }
+    if (layout.vector[i] >= 0) {
+      vectors_[i] = memory_.address() + Address(layout.vector[i]);
+      const auto values = codecs::decode_vector(w);
+      uploader.send(vectors_[i], w.cols, 4, 1, [&](std::byte* half, int64_t begin, int64_t end) {
+        std::memcpy(half, values.data() + begin, size_t(end - begin) * 4);
+      });
+    }
+    tables_[i] = {0, table_kind(w.codec), &w, w.rows, w.cols};
+    if (layout.table[i] >= 0) {
+      tables_[i].data = memory_.address() + Address(layout.table[i]);
+      raw(tables_[i].data);
+    } else if (layout.matrix[i] >= 0 && plain_[i].element == Element::bf16) {
+      tables_[i].data = plain_[i].data;
+    }
+    for (const auto& piece : w.pieces) loaded.done_bytes += piece.bytes;
+    if (progress) progress(loaded);
+  }
+  stream.synchronize();
+}
+
+}  // namespace cairn::cuda

@@ -1,0 +1,49 @@
+// The weights of a program in GPU memory: matrices in the form their kernels read, vectors in f32, lookup
+// tables where a lookup is cheapest.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backends/common/executor.h"
+#include "backends/cuda/row_kernels.h"
+#include "base/thread_pool.h"
+#include "codecs/stored_weight.h"
+#include "program/program.h"
+
+namespace cairn::cuda {
+
+class ModelWeights {
+ public:
+  struct Options {
+    bool exact = false;  // every matrix decoded to f32, for tests
+  };
+  // Bytes of GPU memory that loading will allocate.
+  static uint64_t bytes_needed(const program::Program&, std::span<const codecs::StoredWeight>, Options);
+
+  // Throws Error(out_of_memory) when they do not fit.
+  ModelWeights(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Stream&,
+               ThreadPool&, Options, const std::function<void(const backends::LoadProgress&)>& progress = {});
+
+  struct Table {
+    Address data = 0;  // 0: rows are decoded on the CPU, from `stored`
+    TableKind kind = TableKind::f32;
+    const codecs::StoredWeight* stored = nullptr;
+    int64_t rows = 0, cols = 0;
+  };
+
+  const PlainMatrix& plain(program::Weight w) const { return plain_[size_t(w.id)]; }
+  const Table& table(program::Weight w) const { return tables_[size_t(w.id)]; }
+  Address vector(program::Weight w) const { return w ? vectors_[size_t(w.id)] : 0; }
+  uint64_t bytes() const { return memory_.size(); }
+
+ private:
+  Buffer memory_;  // all of them, one after another
+  std::vector<PlainMatrix> plain_;
+  std::vector<Table> tables_;
+  std::vector<Address> vectors_;
+};
+
+}  // namespace cairn::cuda
