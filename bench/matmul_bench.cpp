@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -72,7 +73,9 @@ void measure(codecs::CodecId id, Isa isa, int64_t k, int64_t n, const std::vecto
   AlignedBuffer scratch((kernel->scratch_bytes + 64) * size_t(pool.size()));
   const size_t scratch_step = scratch.size() / size_t(pool.size()) / 64 * 64;
   for (const int64_t m : rows) {
-    std::vector<float> x(size_t(m * k)), y(size_t(m * n));
+    std::vector<float> x(size_t(m * k));
+    AlignedBuffer result(size_t(m * n) * sizeof(float));
+    const std::span<float> y(reinterpret_cast<float*>(result.data()), size_t(m * n));
     std::mt19937 rng(1);
     for (float& v : x) v = float(int(rng() % 2001) - 1000) * 1e-3f;
     AlignedBuffer act(kernel->act_bytes(m, k));

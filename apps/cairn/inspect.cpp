@@ -8,6 +8,8 @@
 #include <map>
 #include <memory>
 
+#include "backends/cpu/weights.h"
+#include "base/error.h"
 #include "codecs/codec.h"
 #include "command.h"
 #include "formats/json_file.h"
@@ -68,6 +70,23 @@ std::string brief(const nlohmann::json& value, size_t columns) {
   return text.substr(0, keep) + rest;
 }
 
+// Whether a start would find the weights packed for this processor.
+std::string packed_text(formats::Checkpoint checkpoint) {
+  const auto folder = cpu::PackedFolder::from_environment();
+  if (folder.path.empty()) return {};
+  try {
+    const auto model = models::open_model(std::move(checkpoint));
+    const auto plans = cpu::plan_matrices(model.program, model.weights);
+    if (cpu::packed_file_bytes(plans) < folder.least_bytes) return {};
+    const auto file = folder.path / cpu::packed_key(plans, model.weights).file_name();
+    if (!std::filesystem::exists(file)) return "\npacked weights: none kept for this processor\n";
+    return fmt::format("\npacked weights for this processor: {}, {}\n", visible(file.string()),
+                       readable_bytes(cpu::packed_file_bytes(plans)));
+  } catch (const Error&) {
+    return {};  // what cannot run can still be looked at
+  }
+}
+
 struct Options {
   std::string model;
   bool json = false, tensors = false, program = false, cost = false;
@@ -82,11 +101,14 @@ int run(const Options& options) {
     if (options.cost) write_out(cost_text(model, options.tokens, options.context));
     return 0;
   }
-  const auto checkpoint = formats::open_checkpoint(path);
-  write_out(options.json
-                ? inspection_json(checkpoint).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
-                      "\n"
-                : inspection_text(checkpoint, options.tensors));
+  auto checkpoint = formats::open_checkpoint(path);
+  if (options.json) {
+    write_out(inspection_json(checkpoint).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+              "\n");
+  } else {
+    write_out(inspection_text(checkpoint, options.tensors));
+    write_out(packed_text(std::move(checkpoint)));
+  }
   return 0;
 }
 

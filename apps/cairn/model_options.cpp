@@ -20,6 +20,8 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--device", options.load.device,
                  "cpu, cuda, or auto: a GPU when there is one and the model fits into it")
       ->capture_default_str();
+  app.add_flag("!--no-weight-cache", options.load.weight_cache,
+               "do not keep packed weights on disk, nor use kept ones");
 }
 
 std::unique_ptr<Model::Impl> load_model(const ModelOptions& options) {

@@ -118,7 +118,14 @@ int run(Options options) {
   if (options.n < 1 || options.n > 1000)
     fail(ErrorKind::invalid_argument, "--n-answers is {}; it must lie between 1 and 1000", options.n);
   Interruptible interruptible;
+  if (options.verbose)
+    options.model.load.on_weight_cache = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
+  const auto start = std::chrono::steady_clock::now();
   auto model = load_model(options.model);
+  if (options.verbose)
+    fmt::print(stderr, "loaded in {:.3f} s, weights {}\n",
+               std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
+               model->engine.weights_origin());
   // What the model's authors recommend, where the user says nothing.
   const auto recommended = recommended_parameters(*model);
   if (options.temperature_flag->count() == 0) options.parameters.temperature = recommended.temperature;

@@ -30,7 +30,11 @@ struct LoadOptions {
   std::string kv;       // how keys and values are kept: f32, f16, bf16, q8_0; empty: f16 (CPU), bf16 (GPU)
   std::string device = "auto";  // cpu, cuda, or auto: a GPU when there is one and the model fits into it
   uint64_t memory_limit = 0;    // bytes; 0: what the system has available
+  // Large models' weights are kept on disk as the processor wants them, for an instant next start.
+  bool weight_cache = true;
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> on_load;
+  // One line when the weights were kept, or why not; from another thread.
+  std::function<void(const std::string&)> on_weight_cache;
 };
 
 struct Parameters {

@@ -17,6 +17,8 @@ engine::EngineOptions engine_options(const LoadOptions& options, int64_t step_lo
   result.place = parse_place(options.device);
   result.memory_limit = options.memory_limit;
   result.step_logits = step_logits;
+  if (options.weight_cache) result.packed = cpu::PackedFolder::from_environment();
+  result.on_packed = options.on_weight_cache;
   if (options.on_load)
     result.on_load = [report = options.on_load](const backends::LoadProgress& p) {
       report(p.done_bytes, p.total_bytes);
@@ -97,10 +99,17 @@ Parameters recommended_parameters(const Model::Impl& model) {
   return parameters;
 }
 
+// The tokenizer loads beside the weights: for large vocabularies that is a tenth of a second.
 Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options, int64_t step_logits)
+    : Impl(model_path, options, step_logits,
+           std::async(std::launch::async, [&] { return text::load_tokenizer(tokenizer_path(model_path)); })) {
+}
+
+Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options, int64_t step_logits,
+                  LaterTokenizer later)
     : path(model_path),
       engine(models::open_model(model_path), engine_options(options, step_logits)),
-      tokenizer(text::load_tokenizer(tokenizer_path(model_path))),
+      tokenizer(later.get()),
       session(engine, *tokenizer) {
   // A file whose vocabulary is larger than its embedding would index past it.
   if (tokenizer->vocabulary_size() > engine.model().vocabulary_size)

@@ -1,6 +1,7 @@
 // Behind include/cairn/cairn.h: what the command line's own commands share with it.
 #pragma once
 
+#include <future>
 #include <memory>
 #include <optional>
 
@@ -21,6 +22,10 @@ struct Model::Impl {
   engine::Session session;
 
   std::string render(std::span<const Message>) const;  // with the generation prompt
+
+ private:
+  using LaterTokenizer = std::future<std::unique_ptr<text::Tokenizer>>;
+  Impl(const std::filesystem::path&, const LoadOptions&, int64_t step_logits, LaterTokenizer);
 };
 
 // The file or folder whose tokenizer belongs to a model: the folder itself, the GGUF, or what lies beside a

@@ -2,12 +2,23 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
 namespace cairn {
+
+// What the file system says of a file's content. Whoever changes a byte changes a stamp, except within one
+// tick of the file system's clock.
+struct FileStamp {
+  uint64_t device = 0, inode = 0, size = 0;
+  int64_t modified_ns = 0, changed_ns = 0;
+  bool operator==(const FileStamp&) const = default;
+};
+std::optional<FileStamp> file_stamp(const std::filesystem::path&);  // nullopt: it cannot be asked
 
 class MappedFile {
  public:
@@ -16,8 +27,15 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const;
   const std::filesystem::path& path() const;
+  FileStamp stamp() const;  // when it was opened
   // Tells the kernel that these pages are not needed again soon (they stay in the page cache).
   void drop(std::span<const std::byte> part) const;
+  // Maps these pages, which the caller is about to read, in one go: a tenth of what faults cost one by one.
+  void populate(std::span<const std::byte> part) const;
+  // Asks for huge pages where the file system has them.
+  void prefer_huge_pages() const;
+  // True when all of a few places are in the page cache.
+  bool in_page_cache() const;
 
  private:
   struct Mapping;

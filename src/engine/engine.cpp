@@ -16,6 +16,7 @@ constexpr int kPageTokens = 32;
 // Left to the rest of the process and machine: threads' stacks, tokenizer, text.
 constexpr uint64_t kReserve = uint64_t{64} << 20;
 
+constexpr double kLongestFinish = 10;  // seconds
 // Left on a GPU to its driver, to compiled kernels and to what other programs take meanwhile.
 constexpr uint64_t kGpuReserve = uint64_t{512} << 20;
 
@@ -154,16 +155,23 @@ Engine::Engine(models::Model model, const EngineOptions& options)
                                      on_gpu ? kv::KvPool::Memory::elsewhere : kv::KvPool::Memory::host);
   if (on_gpu) {
     gpu_ = std::make_unique<cuda::Device>(0);
+    weights_origin_ = "on the GPU";
     executor_ = std::make_unique<cuda::Executor>(program_, model_.weights, pool_, *kv_, bounds, *gpu_,
                                                  cuda::ExecutorOptions{options.exact, true}, options.on_load);
     return;
   }
-  cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load);
+  cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load,
+                       options.packed);
+  weights_origin_ = weights.origin();
+  writer_ = weights.writer(model_.weights, model_.checkpoint.files, options.packed, options.on_packed);
   executor_ = std::make_unique<cpu::Executor>(program_, model_.weights, std::move(weights), pool_, *kv_,
                                               bounds, memory_.context);
 }
 
-Engine::~Engine() = default;
+Engine::~Engine() {
+  // What was never used may not be worth its room on the disk.
+  if (writer_ && scored_) writer_->finish(kLongestFinish);
+}
 
 std::string Engine::device_name() const {
   return gpu_ ? gpu_->facts().name : fmt::format("{} threads, {}", pool_.size(), to_string(active_isa()));
@@ -194,7 +202,10 @@ backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, p
   try {
     for (; appended < sequences.size(); ++appended)
       sequences[appended].sequence->append(int64_t(sequences[appended].tokens.size()));
-    return executor_->run(sequences, trace);
+    if (writer_ && scored_) writer_->start();  // the first token is out
+    const auto result = executor_->run(sequences, trace);
+    scored_ = scored_ || logits > 0;
+    return result;
   } catch (...) {
     for (size_t i = 0; i < appended; ++i) sequences[i].sequence->truncate(sequences[i].position);
     throw;

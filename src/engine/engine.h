@@ -8,6 +8,7 @@
 #include <string>
 
 #include "backends/common/executor.h"
+#include "backends/cpu/packed_folder.h"
 #include "base/thread_pool.h"
 #include "models/model.h"
 
@@ -35,6 +36,9 @@ struct EngineOptions {
   bool fuse = true;         // false: the program's basic instructions, for tests
   uint64_t memory_limit = 0;  // bytes; 0: what the system has available
   std::function<void(const backends::LoadProgress&)> on_load;
+  cpu::PackedFolder packed;  // where packed weights are kept for later starts; by default nowhere
+  // One line when they were kept, or why not; from another thread.
+  std::function<void(const std::string&)> on_packed;
 };
 
 // Every byte that loading will take, before it takes any.
@@ -56,6 +60,8 @@ MemoryPlan plan_memory(const models::Model&, const EngineOptions&);
 class Engine {
  public:
   Engine(models::Model, const EngineOptions&);
+  // Waits a while for packed weights that are still being written: ten seconds at most, and only when they
+  // are used for the first time.
   ~Engine();
 
   const models::Model& model() const { return model_; }
@@ -68,6 +74,7 @@ class Engine {
   const cuda::Device* gpu() const { return gpu_.get(); }  // null: it runs on the CPU
   kv::KvPool& kv() { return *kv_; }
   ThreadPool& pool() { return pool_; }
+  const std::string& weights_origin() const { return weights_origin_; }  // one line for people
 
   // Runs the rows of all sequences and counts them into their caches. Checks token ids and lengths.
   backends::StepResult step(std::span<backends::SequenceStep>, program::Trace* trace = nullptr);
@@ -89,6 +96,9 @@ class Engine {
   std::unique_ptr<kv::KvPool> kv_;
   std::unique_ptr<cuda::Device> gpu_;
   std::unique_ptr<backends::Executor> executor_;
+  std::string weights_origin_;
+  std::unique_ptr<cpu::PackedWriter> writer_;  // reads the executor's weights; null: nothing to keep
+  bool scored_ = false;                        // a first token could be chosen
 };
 
 }  // namespace cairn::engine

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
 #include <random>
 
 #include "base/error.h"
@@ -69,6 +71,31 @@ TEST_P(EngineOn, BatchDoesNotChangeABit) {
       EXPECT_EQ(together[i], scores_alone(engine, prompts[i])) << "sequence " << i;
     EXPECT_EQ(together.back(), scores_alone(engine, reading));
   }
+}
+
+// A second start maps what the first one packed; neither a bit nor the caller can tell.
+TEST_P(EngineOn, KeptWeightsDoNotChangeABit) {
+  const auto folder = std::filesystem::path(::testing::TempDir()) / fmt::format("engine_packed_{}", getpid());
+  std::filesystem::remove_all(folder);
+  auto o = options(2);
+  o.packed.path = folder;
+  o.packed.least_bytes = 0;
+  std::string kept;
+  o.on_packed = [&](const std::string& line) { kept = line; };
+  std::vector<float> first, second;
+  {
+    Engine engine(models::open_model(kTestdata / GetParam()), o);
+    EXPECT_EQ(engine.weights_origin(), "packed now");
+    first = scores_alone(engine, random_tokens(30, engine.model().vocabulary_size, 7));
+  }
+  EXPECT_NE(kept.find("are kept in"), std::string::npos) << kept;
+  {
+    Engine engine(models::open_model(kTestdata / GetParam()), o);
+    EXPECT_NE(engine.weights_origin().find("mapped from"), std::string::npos) << engine.weights_origin();
+    second = scores_alone(engine, random_tokens(30, engine.model().vocabulary_size, 7));
+  }
+  EXPECT_EQ(first, second);
+  std::filesystem::remove_all(folder);
 }
 
 TEST_P(EngineOn, ThreadsDoNotChangeABit) {

@@ -53,6 +53,15 @@ class Text(RunTest):
         self.assertIn(b"tok/s", err)
         self.assertNotIn(b"tok/s", out)
 
+    def test_weight_cache_settings(self):
+        wrong = {"CAIRN_WEIGHT_CACHE": "often"}
+        self.refuse(2, "run", MODEL, "-p", "x", "-n", "1", env=wrong, says=["CAIRN_WEIGHT_CACHE", "often"])
+        self.generate("-p", "x", "-n", "1", "--no-weight-cache", env=wrong)  # not even looked at
+        code, _, err = run("run", MODEL, "-p", "x", "-n", "2", "-v", env={"CAIRN_CACHE": str(self.folder)})
+        self.assertEqual(code, 0)
+        self.assertIn(b"weights packed now", err)
+        self.assertEqual(list(self.folder.iterdir()), [])  # too small to be worth a file
+
     def test_bad_arguments(self):
         self.refuse(2, "run", MODEL, "-p", "x", "-n", "-4", says="-4")
         self.refuse(2, "run", MODEL, "-p", "x", "--kv", "q3", says=["q3", "q8_0"])

@@ -1,6 +1,9 @@
 #include "backends/cpu/weights.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <atomic>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -11,6 +14,9 @@ namespace {
 using codecs::StoredWeight;
 using program::Program;
 using program::Weight;
+
+// Bytes of the file that a thread packs at a time.
+constexpr uint64_t kPackChunk = uint64_t{1} << 20;
 
 enum Role : unsigned { kMatrix = 1, kTable = 2, kVector = 4 };
 
@@ -67,6 +73,17 @@ size_t piece_bytes(const MatMulKernel& kernel, const StoredWeight& weight) {
 
 }  // namespace
 
+std::vector<MatrixPlan> plan_matrices(const Program& program, std::span<const StoredWeight> stored) {
+  const Roles roles(program);
+  std::vector<MatrixPlan> plans;
+  for (size_t i = 0; i < stored.size(); ++i) {
+    if (!(roles.of[i] & kMatrix)) continue;
+    const auto& kernel = require_kernel(stored[i], program.weights[i].name);
+    plans.push_back({i, &kernel, piece_bytes(kernel, stored[i]), stored[i].pieces.size()});
+  }
+  return plans;
+}
+
 uint64_t Weights::bytes_needed(const Program& program, std::span<const StoredWeight> stored) {
   const Roles roles(program);
   uint64_t total = 0;
@@ -83,17 +100,14 @@ uint64_t Weights::bytes_needed(const Program& program, std::span<const StoredWei
 
 Weights::Weights(const Program& program, std::span<const StoredWeight> stored,
                  std::span<const MappedFile> files, ThreadPool& pool,
-                 const std::function<void(const LoadProgress&)>& progress)
-    : matrices_(stored.size()), tables_(stored.size()), vectors_(stored.size()) {
+                 const std::function<void(const LoadProgress&)>& progress, const PackedFolder& folder)
+    : plans_(plan_matrices(program, stored)),
+      matrices_(stored.size()),
+      tables_(stored.size()),
+      vectors_(stored.size()) {
   const Roles roles(program);
-  LoadProgress loaded;
-  for (size_t i = 0; i < stored.size(); ++i)
-    if (roles.of[i] & kMatrix)
-      for (const auto& piece : stored[i].pieces) loaded.total_bytes += piece.bytes;
-
   for (size_t i = 0; i < stored.size(); ++i) {
     const auto& weight = stored[i];
-    const auto& name = program.weights[i].name;
     if (roles.of[i] & kVector) {
       vectors_[i] = codecs::decode_vector(weight);
       bytes_ += vectors_[i].size() * sizeof(float);
@@ -111,33 +125,87 @@ Weights::Weights(const Program& program, std::span<const StoredWeight> stored,
         bytes_ += decoded_.back().size();
       }
     }
-    if (!(roles.of[i] & kMatrix)) continue;
+  }
+  uint64_t packed_bytes = 0;
+  for (const auto& plan : plans_) packed_bytes += plan.bytes();
+  bytes_ += packed_bytes;
 
-    auto& matrix = matrices_[i];
-    matrix.kernel = &require_kernel(weight, name);
-    matrix.rows = weight.rows;
-    matrix.cols = weight.cols;
-    matrix.piece_bytes = piece_bytes(*matrix.kernel, weight);
-    matrix.data = AlignedBuffer(matrix.piece_bytes * weight.pieces.size());
-    bytes_ += matrix.data.size();
-    for (size_t p = 0; p < weight.pieces.size(); ++p) {
-      const auto& piece = weight.pieces[p];
-      std::vector<float> turned;
-      const std::byte* rows = piece.data;
+  std::string why;
+  if (!folder.path.empty() && packed_bytes >= folder.least_bytes) {
+    key_ = packed_key(plans_, stored);
+    const auto path = folder.path / key_->file_name();
+    file_ = PackedFile::open(path, {*key_, plans_, stored, files}, pool, why);
+    if (file_) {
+      key_.reset();
+      origin_ = fmt::format("mapped from {}", path.string());
+    }
+  }
+  if (!file_) {
+    pack(stored, files, pool, progress);
+    origin_ = why.empty() ? "packed now" : fmt::format("packed now ({})", why);
+  }
+  for (size_t p = 0; p < plans_.size(); ++p) {
+    const auto& plan = plans_[p];
+    const auto& weight = stored[plan.weight];
+    matrices_[plan.weight] = {plan.kernel, weight.rows, weight.cols, plan.piece_bytes,
+                              file_ ? file_->matrix(p) : packed_[p].data()};
+  }
+}
+
+void Weights::pack(std::span<const StoredWeight> stored, std::span<const MappedFile> files, ThreadPool& pool,
+                   const std::function<void(const LoadProgress&)>& progress) {
+  LoadProgress loaded;
+  for (const auto& plan : plans_) {
+    packed_.emplace_back(plan.bytes());
+    for (const auto& piece : stored[plan.weight].pieces) loaded.total_bytes += piece.bytes;
+  }
+  for (size_t p = 0; p < plans_.size(); ++p) {
+    const auto& plan = plans_[p];
+    const auto& weight = stored[plan.weight];
+    for (size_t e = 0; e < weight.pieces.size(); ++e) {
+      const auto& piece = weight.pieces[e];
+      std::byte* const packed = packed_[p].data() + e * plan.piece_bytes;
+      const int64_t panels = panels_of(weight.rows);
       if (weight.transposed) {
-        turned = codecs::decode_transposed(weight, p);
-        rows = reinterpret_cast<const std::byte*>(turned.data());
+        const auto turned = codecs::decode_transposed(weight, e);
+        pool.split(panels, 1, [&](Range part) {
+          plan.kernel->pack(reinterpret_cast<const std::byte*>(turned.data()), weight.rows, weight.cols, part,
+                            packed);
+        });
+        if (piece.file >= 0) files[size_t(piece.file)].drop({piece.data, piece.bytes});
+      } else {
+        // Chunks from a common counter: the tokenizer may be loading on one of the cores.
+        const uint64_t row_bytes = piece.bytes / uint64_t(weight.rows);
+        const int64_t chunk = std::max<int64_t>(1, int64_t(kPackChunk / (row_bytes * kPanelRows)));
+        std::atomic<int64_t> next{0};
+        pool.run([&](int) {
+          for (int64_t begin; (begin = next.fetch_add(chunk, std::memory_order_relaxed)) < panels;) {
+            const Range part{begin, std::min(begin + chunk, panels)};
+            const uint64_t from = uint64_t(part.begin * kPanelRows) * row_bytes,
+                           to = uint64_t(std::min(part.end * kPanelRows, weight.rows)) * row_bytes;
+            const std::span<const std::byte> source(piece.data + from, to - from);
+            if (piece.file >= 0) files[size_t(piece.file)].populate(source);
+            plan.kernel->pack(piece.data, weight.rows, weight.cols, part, packed);
+            // Packed: the file's pages may leave. A lookup table that is also a matrix is read again only
+            // row by row.
+            if (piece.file >= 0) files[size_t(piece.file)].drop(source);
+          }
+        });
       }
-      std::byte* packed = matrix.data.data() + p * matrix.piece_bytes;
-      pool.split(panels_of(weight.rows), 1,
-                 [&](Range panels) { matrix.kernel->pack(rows, weight.rows, weight.cols, panels, packed); });
-      // Packed: the file's pages may leave. A lookup table that is also a matrix is read again only row by
-      // row.
-      if (piece.file >= 0) files[size_t(piece.file)].drop({piece.data, piece.bytes});
       loaded.done_bytes += piece.bytes;
       if (progress) progress(loaded);
     }
   }
+}
+
+std::unique_ptr<PackedWriter> Weights::writer(std::span<const StoredWeight> stored,
+                                              std::span<const MappedFile> files, const PackedFolder& folder,
+                                              std::function<void(const std::string&)> on_end) const {
+  if (!key_) return nullptr;
+  std::vector<const std::byte*> matrices;
+  for (const auto& buffer : packed_) matrices.push_back(buffer.data());
+  return std::make_unique<PackedWriter>(folder, PackedSource{*key_, plans_, stored, files},
+                                        std::move(matrices), std::move(on_end));
 }
 
 }  // namespace cairn::cpu

@@ -9,6 +9,7 @@
 
 #include "backends/common/executor.h"
 #include "backends/cpu/matmul.h"
+#include "backends/cpu/packed_folder.h"
 #include "base/aligned_buffer.h"
 #include "base/mapped_file.h"
 #include "codecs/stored_weight.h"
@@ -20,8 +21,8 @@ struct PackedMatrix {
   const MatMulKernel* kernel = nullptr;
   int64_t rows = 0, cols = 0;
   size_t piece_bytes = 0;  // per expert; multiple of 64
-  AlignedBuffer data;
-  const std::byte* piece(int64_t index) const { return data.data() + size_t(index) * piece_bytes; }
+  const std::byte* data = nullptr;
+  const std::byte* piece(int64_t index) const { return data + size_t(index) * piece_bytes; }
 };
 
 struct LookupTable {
@@ -33,13 +34,18 @@ struct LookupTable {
 
 using backends::LoadProgress;
 
+// Every weight that the program's products read, in the order of program.weights. Throws Error(unsupported)
+// naming a weight that no kernel multiplies.
+std::vector<MatrixPlan> plan_matrices(const program::Program&, std::span<const codecs::StoredWeight>);
+
 class Weights {
  public:
   // Packs every weight that a matrix product reads, dropping the file's pages as it goes, so that the peak is
-  // one copy. `stored` is like program.weights; the mapped files stay open only for lookup tables.
+  // one copy; or maps the packed file of an earlier start. `stored` is like program.weights; the mapped files
+  // stay open for lookup tables.
   Weights(const program::Program&, std::span<const codecs::StoredWeight> stored,
           std::span<const MappedFile> files, ThreadPool&,
-          const std::function<void(const LoadProgress&)>& progress = {});
+          const std::function<void(const LoadProgress&)>& progress = {}, const PackedFolder& = {});
 
   // Bytes that loading will allocate: what a plan checks before it loads.
   static uint64_t bytes_needed(const program::Program&, std::span<const codecs::StoredWeight>);
@@ -49,7 +55,23 @@ class Weights {
   const float* vector(program::Weight w) const { return w ? vectors_[size_t(w.id)].data() : nullptr; }
   uint64_t bytes() const { return bytes_; }
 
+  // One line for people: where the packed weights came from.
+  const std::string& origin() const { return origin_; }
+  // Keeps what was packed for later starts; null when there is nothing to keep, or no folder for it. Weights
+  // that are moved stay valid; `stored`, `files` and the weights must outlive the writer.
+  std::unique_ptr<PackedWriter> writer(std::span<const codecs::StoredWeight> stored,
+                                       std::span<const MappedFile> files, const PackedFolder&,
+                                       std::function<void(const std::string&)> on_end) const;
+
  private:
+  void pack(std::span<const codecs::StoredWeight>, std::span<const MappedFile>, ThreadPool&,
+            const std::function<void(const LoadProgress&)>& progress);
+
+  std::vector<MatrixPlan> plans_;
+  std::vector<AlignedBuffer> packed_;  // like plans_; empty when the file below is used
+  std::optional<PackedFile> file_;
+  std::optional<PackedKey> key_;  // when a file may be written
+  std::string origin_;
   std::vector<PackedMatrix> matrices_;
   std::vector<LookupTable> tables_;
   std::vector<std::vector<float>> vectors_;
