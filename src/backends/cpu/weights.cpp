@@ -133,6 +133,9 @@ Weights::Weights(const Program& program, std::span<const StoredWeight> stored,
   std::string why;
   if (!folder.path.empty() && packed_bytes >= folder.least_bytes) {
     key_ = packed_key(plans_, stored);
+    for (const auto& plan : plans_)  // a sample may have mapped a huge page
+      for (const auto& piece : stored[plan.weight].pieces)
+        if (piece.file >= 0) files[size_t(piece.file)].drop({piece.data, piece.bytes});
     const auto path = folder.path / key_->file_name();
     file_ = PackedFile::open(path, {*key_, plans_, stored, files}, pool, why);
     if (file_) {
