@@ -22,13 +22,19 @@ constexpr int64_t kAlone = 16384;
 // Panels that a thread takes at a time from a product's queue: few enough to even out a slow core, enough
 // that the queue costs nothing.
 constexpr int64_t kPanelChunk = 8;
-constexpr int64_t kFewRows = 32, kManyRowsChunk = 64;
+constexpr int64_t kFewRows = 32, kManyRowsChunk = 32;
+// A gate and its up-projection are multiplied for so many rows and panels at a time and combined while they
+// are in the second-level cache. Rows of the two are an odd number of cache lines apart.
+constexpr int64_t kGatedRows = 512, kGatedPanels = 16;
+constexpr int64_t kGatedLd = kGatedPanels * kPanelRows + 16;
+constexpr int64_t gated_floats(int64_t m) { return 2 * std::min(m, kGatedRows) * kGatedLd; }  // per thread
 
 // Visits every product of the program for the largest left side and scratch that it needs.
 struct NeedsVisitor {
   const Program& program;
   std::span<const codecs::StoredWeight> stored;
   const program::Bounds& bounds;
+  int threads;
   ExecutorNeeds& needs;
 
   int64_t rows(Value v) const { return bounds.of(program.info(v).shape.front()); }
@@ -53,7 +59,11 @@ struct NeedsVisitor {
   void visit(const program::GatedMatMul& op) {
     product(rows(op.x), program.width(op.x), op.gate);
     product(rows(op.x), program.width(op.x), op.up);
-    enlarge(needs.temporary, size_t(rows(op.y) * program.width(op.y)) * sizeof(float));
+    const auto *gate = kernel(op.gate), *up = kernel(op.up);
+    if (gate && up && gate->prepare == up->prepare)
+      enlarge(needs.temporary, size_t(threads * gated_floats(rows(op.y))) * sizeof(float));
+    else
+      enlarge(needs.temporary, size_t(rows(op.y) * program.width(op.y)) * sizeof(float));
   }
   void visit(const program::Logits& op) { product(rows(op.x), program.width(op.x), op.weight); }
   void visit(const program::ExpertMatMul& op) {
@@ -96,7 +106,7 @@ ExecutorNeeds executor_needs(const Program& program, std::span<const codecs::Sto
   ExecutorNeeds needs;
   needs.arena = size_t(plan_arena(program, bounds).bytes);
   needs.rope = rope_offsets(program, bounds.tokens).back() * sizeof(float);
-  NeedsVisitor visitor{program, stored, bounds, needs};
+  NeedsVisitor visitor{program, stored, bounds, threads, needs};
   for (const auto& instruction : program.instructions) {
     std::visit([&](const auto& op) { visitor.visit(op); }, instruction.operation);
     if (const auto* op = std::get_if<program::Attention>(&instruction.operation))
@@ -284,13 +294,13 @@ class Executor::Step {
   }
 
   // Hands out chunks of [0, total) panels to all threads until none is left: f(thread, Range). One row's
-  // chunks are small, which evens out a slow core; many rows' are a quarter of a thread's share, because
-  // every chunk reads the whole left side again.
+  // chunks are small, which evens out a slow core; many rows' are larger, because every chunk reads the whole
+  // left side again, and equal, because the last one is waited for.
   template <typename F>
   void by_panels(int64_t m, int64_t total, F&& f) {
     std::atomic<int64_t> next{0};
     const int64_t share = ceil_div(total, e_.pool_.size());
-    const int64_t chunk = m > kFewRows ? std::max(ceil_div(share, 4), std::min(kManyRowsChunk, share))
+    const int64_t chunk = m > kFewRows ? round_up(ceil_div(share, ceil_div(share, kManyRowsChunk)), 2)
                                        : std::max<int64_t>(1, std::min(kPanelChunk, ceil_div(share, 2)));
     e_.pool_.run([&](int thread) {
       for (;;) {
@@ -349,27 +359,51 @@ class Executor::Step {
     if (m == 0) return;
     const auto& gate = e_.weights_.matrix(op.gate);
     const auto& up = e_.weights_.matrix(op.up);
-    const bool shared = gate.kernel->prepare == up.kernel->prepare;
+    if (gate.kernel->prepare == up.kernel->prepare) {
+      prepare(*gate.kernel, op.x);
+      by_panels(m, panels_of(n),
+                [&](int thread, Range panels) { gated_panels(op, gate, up, m, thread, panels); });
+      return;
+    }
     auto* up_result = reinterpret_cast<float*>(e_.temporary_.data());
-    const auto activate = [&](Range part) {
+    prepare(*gate.kernel, op.x);
+    by_panels(m, panels_of(n), [&](int thread, Range panels) {
+      gate.kernel->multiply(arguments(gate, m, panels, f32(op.y), thread));
+    });
+    prepare(*up.kernel, op.x);
+    by_panels(m, panels_of(n), [&](int thread, Range panels) {
+      up.kernel->multiply(arguments(up, m, panels, up_result, thread));
+      const Range part = columns(panels, n);
       for (int64_t r = 0; r < m; ++r) {
         float* y = f32(op.y) + r * n + part.begin;
         rows_.gated(op.activation, y, up_result + r * n + part.begin, part.size(), y);
       }
-    };
-    prepare(*gate.kernel, op.x);
-    by_panels(m, panels_of(n), [&](int thread, Range panels) {
-      gate.kernel->multiply(arguments(gate, m, panels, f32(op.y), thread));
-      if (!shared) return;
-      up.kernel->multiply(arguments(up, m, panels, up_result, thread));
-      activate(columns(panels, n));
     });
-    if (shared) return;
-    prepare(*up.kernel, op.x);
-    by_panels(m, panels_of(n), [&](int thread, Range panels) {
-      up.kernel->multiply(arguments(up, m, panels, up_result, thread));
-      activate(columns(panels, n));
-    });
+  }
+
+  void gated_panels(const program::GatedMatMul& op, const PackedMatrix& gate, const PackedMatrix& up,
+                    int64_t m, int thread, Range panels) const {
+    const int64_t n = width(op.y);
+    const size_t row_bytes = act_row_bytes(gate.kernel->act, gate.cols);
+    auto* const gate_result = reinterpret_cast<float*>(e_.temporary_.data()) + thread * gated_floats(m);
+    auto* const up_result = gate_result + gated_floats(m) / 2;
+    for (int64_t row = 0; row < m; row += kGatedRows)
+      for (int64_t panel = panels.begin; panel < panels.end; panel += kGatedPanels) {
+        const Range some{panel, std::min(panel + kGatedPanels, panels.end)};
+        const Range part = columns(some, n);
+        const int64_t count = std::min(kGatedRows, m - row);
+        const auto multiply = [&](const PackedMatrix& w, float* result) {
+          auto args = arguments(w, count, some, result - part.begin, thread);
+          args.act += size_t(row) * row_bytes;
+          args.ldy = kGatedLd;
+          w.kernel->multiply(args);
+        };
+        multiply(gate, gate_result);
+        multiply(up, up_result);
+        for (int64_t r = 0; r < count; ++r)
+          rows_.gated(op.activation, gate_result + r * kGatedLd, up_result + r * kGatedLd, part.size(),
+                      f32(op.y) + (row + r) * n + part.begin);
+      }
   }
 
   void execute(const program::Logits& op) {
