@@ -1,0 +1,62 @@
+// The planner of the attention engine: cuts the rows of a step into items for the kernels. Runs on the CPU
+// once per step and kind of layer (mask); all layers of the kind read the same arrays (FlashInfer, arXiv
+// 2501.01005, section 3).
+//
+// What is cut, and where, follows from a row's own position alone, so a row gives the same bits in any batch:
+//   decode rows: chunks of chunk_tokens(position) tokens, at multiples of that counted from token 0, one
+//   state per
+//     chunk, joined by one tree (attention_merge.cu);
+//   prompt rows: no cut; tiles of keys from token 0 upwards.
+// The planner only chooses which rows share an item (their arithmetic stays apart) and in which order items
+// are taken: costly ones first, dealt to the workers in turn, so that ragged batches keep all of them busy.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "attention/plan.h"
+#include "backends/common/executor.h"
+#include "backends/cuda/kernels/attention_records.cuh"
+
+namespace cairn::cuda {
+
+using backends::RowClass;
+
+// Tokens of a chunk of a decode row. About 16 to 128 chunks, so that even one sequence fills a GPU while
+// states stay small beside the keys and values (a state of dim f32 per head against 4 dim bytes per token and
+// KV head).
+int64_t chunk_tokens(int64_t position);
+// The most chunks that `rows` rows can have together when their positions add up to `tokens` at most.
+int64_t most_chunks(int64_t rows, int64_t tokens);
+
+struct ScheduleShape {
+  attention::MaskShape mask;
+  int decode_vectors = 8;    // query vectors of a decode item: VECTORS of attention_decode.cu
+  int prompt_vectors = 128;  // of a prompt item: 16 * WARPS of attention_prompt.cu
+  // For benches only: chunks of this many tokens for every decode row; results then differ in rounding.
+  int64_t forced_chunk = 0;
+};
+
+struct Schedule {
+  std::vector<DecodeRow> decode_rows;
+  std::vector<DecodeItem> decode_items;  // each for all KV heads; those with more tiles first
+  std::vector<PromptItem> prompt_items;  // those with more tokens first
+  int64_t state_parts = 0;               // chunks of rows that have several; a state per query head each
+
+ private:
+  friend void make_schedule(const attention::AttentionPlan&, std::span<const RowClass>,
+                            std::span<const int32_t>, const ScheduleShape&, Schedule&);
+  std::vector<DecodeItem> unordered_;
+  std::vector<PromptItem> tiles_;
+};
+
+// classes: one per sequence of the plan. table_starts: where each sequence's pages begin in the joined block
+// tables. Decode rows must be causal. Throws Error(invalid_argument) naming sequence, field and values:
+// positions that are negative or pass kv_len, heads that are no multiple of kv_heads, a decode row that is
+// not causal.
+void make_schedule(const attention::AttentionPlan&, std::span<const RowClass> classes,
+                   std::span<const int32_t> table_starts, const ScheduleShape&, Schedule&);
+
+}  // namespace cairn::cuda
