@@ -1,4 +1,5 @@
 // The table of kernel families: one row per .cu file, in the order in which a step meets them.
+#include "backends/cuda/attention.h"
 #include "backends/cuda/ceilings.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/registry.h"
@@ -26,6 +27,14 @@ std::span<const Family> kernel_families() {
       {"matmul_many.cu", "rows of prompts times 16-bit weights since sm_80",
        "double on the CPU (matmul_many_gpu_test.cpp)", matmul_many_stock},
       {"ceilings.cu", "what the device can do at best", "-", ceiling_variants},
+      {"rope_kv_append.cu", "rotated queries; keys and values into the paged cache",
+       "double on the CPU (attention_gpu_test.cpp)", rope_kv_append_variants},
+      {"attention_decode.cu", "attention of rows that extend an answer: one warp per chunk and KV head",
+       "double on the CPU (attention_gpu_test.cpp)", attention_decode_variants},
+      {"attention_merge.cu", "the states of a row's chunks joined",
+       "double on the CPU (attention_gpu_test.cpp)", attention_merge_variants},
+      {"attention_prompt.cu", "attention of prompt rows with mma.sync",
+       "double on the CPU (attention_gpu_test.cpp)", attention_prompt_variants},
   };
   return kFamilies;
 }

@@ -1,0 +1,540 @@
+// The attention kernels against the definition in double, over the values as the device holds them.
+#include "backends/cuda/attention.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "backends/cuda/testing.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/float16.h"
+
+namespace cairn::cuda {
+namespace {
+
+using attention::AttentionPlan;
+using kv::KvForm;
+
+struct Sequence {
+  int64_t length = 0;
+  int32_t rows = 0;
+  RowClass row_class = RowClass::decode;
+};
+
+struct Shape {
+  int kv_heads = 2, group = 4, dim = 128, page = 32;
+  KvForm form = KvForm::bf16;
+  int window = 0;
+  float softcap = 0;
+  bool sinks = false, alibi = false, causal = true;
+  int dim_v = 0;  // 0: as dim
+  RopeKind rope = {};
+
+  int heads() const { return kv_heads * group; }
+  int v() const { return dim_v ? dim_v : dim; }
+  std::string name() const {
+    return fmt::format(
+        "kv_heads {} group {} dim {}/{} page {} form {} window {} softcap {} sinks {} alibi {} causal {}",
+        kv_heads, group, dim, v(), page, to_string(form), window, softcap, sinks, alibi, causal);
+  }
+  AttentionKind kind() const {
+    return {.heads = heads(),
+            .scale = 1.5f / std::sqrt(float(dim)),
+            .window = window,
+            .softcap = softcap,
+            .sinks = sinks,
+            .alibi = alibi,
+            .causal = causal};
+  }
+};
+
+// A cache on the device with sequences in it, its copy here, and an engine. What no token owns is a NaN.
+class World {
+ public:
+  World(testing::Gpu& gpu, const Shape& shape, const std::vector<int64_t>& lengths, unsigned seed)
+      : gpu_(gpu), shape_(shape), lengths_(lengths), random_(seed) {
+    config_ = {.layers = 2,
+               .kv_heads = shape.kv_heads,
+               .head_dim_k = shape.dim,
+               .head_dim_v = shape.v(),
+               .page_tokens = shape.page,
+               .form = shape.form,
+               .pages = 3};
+    for (const int64_t n : lengths) config_.pages += ceil_div(n, shape.page);
+    std::vector<int32_t> ids(size_t(config_.pages));
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = int32_t(i);
+    std::shuffle(ids.begin(), ids.end(), random_);
+    size_t at = 0;
+    for (const int64_t n : lengths) {
+      const auto count = size_t(ceil_div(n, shape.page));
+      tables_.emplace_back(ids.begin() + std::ptrdiff_t(at), ids.begin() + std::ptrdiff_t(at + count));
+      at += count;
+    }
+    memory_ = Buffer(gpu.device, device_kv_bytes(config_));
+    kv_ = DeviceKv::at(memory_.address(), config_);
+    k_.assign(size_t(config_.pages * shape.kv_heads * shape.page * shape.dim), 0xffff);
+    v_.assign(size_t(config_.pages * shape.kv_heads * shape.page * shape.v()), 0xffff);
+    for (size_t s = 0; s < lengths.size(); ++s)
+      for (int64_t t = 0; t < lengths[s]; ++t)
+        for (int h = 0; h < shape.kv_heads; ++h) {
+          for (int d = 0; d < shape.dim; ++d)
+            k_[slot(s, t, h) * size_t(shape.dim) + size_t(d)] = stored(normal_(random_));
+          for (int d = 0; d < shape.v(); ++d)
+            v_[slot(s, t, h) * size_t(shape.v()) + size_t(d)] = stored(normal_(random_));
+        }
+    upload_cache();
+    for (int h = 0; h < shape.heads(); ++h) {
+      sinks_.push_back(2 + normal_(random_));
+      slopes_.push_back(std::exp2(-8.f * float(h + 1) / float(shape.heads())));
+    }
+    sinks_device_ = gpu.upload(sinks_), slopes_device_ = gpu.upload(slopes_);
+    AttentionLimits limits{.rows = 1024, .decode_rows = 256, .sequences = 256, .longest = 8192};
+    for (const int64_t n : lengths) limits.table_pages += 2 * ceil_div(n, shape.page) + 64;
+    engine_ = std::make_unique<AttentionEngine>(gpu.device, gpu.kernels, config_, std::vector{shape.kind()},
+                                                limits);
+  }
+
+  void upload_cache() {
+    gpu_.stream.fill(memory_.address(), 0xff, memory_.size());
+    gpu_.stream.upload(kv_.layer(kv::Part::K, 1), k_.data(), k_.size() * 2);
+    gpu_.stream.upload(kv_.layer(kv::Part::V, 1), v_.data(), v_.size() * 2);
+    gpu_.stream.synchronize();
+  }
+
+  size_t slot(size_t sequence, int64_t token, int head) const {
+    return (size_t(tables_[sequence][size_t(token / shape_.page)]) * size_t(shape_.kv_heads) + size_t(head)) *
+               size_t(shape_.page) +
+           size_t(token % shape_.page);
+  }
+  uint16_t stored(float x) const { return shape_.form == KvForm::f16 ? float_to_f16(x) : float_to_bf16(x); }
+  float value(uint16_t x) const { return shape_.form == KvForm::f16 ? f16_to_float(x) : bf16_to_float(x); }
+
+  // The last rows of some sequences (index, rows, class), each up to `length` tokens (0: all).
+  struct Part {
+    size_t sequence = 0;
+    int32_t rows = 1;
+    RowClass row_class = RowClass::decode;
+    int64_t length = 0;
+  };
+  AttentionPlan plan(const std::vector<Part>& parts, std::vector<RowClass>& classes) const {
+    AttentionPlan plan;
+    int64_t row = 0;
+    classes.clear();
+    for (const Part& p : parts) {
+      const int64_t length = p.length ? p.length : lengths_[p.sequence];
+      plan.sequences.push_back({.row_begin = row,
+                                .rows = p.rows,
+                                .position = length - p.rows,
+                                .kv_len = length,
+                                .block_table = tables_[p.sequence]});
+      classes.push_back(p.row_class);
+      row += p.rows;
+    }
+    return plan;
+  }
+
+  struct Result {
+    std::vector<uint16_t> y;
+    std::vector<float> lse;
+  };
+  Result run(const std::vector<Part>& parts, const std::vector<uint16_t>& q, bool overlap = false) {
+    std::vector<RowClass> classes;
+    const AttentionPlan p = plan(parts, classes);
+    const auto rows = size_t(p.rows());
+    const Buffer q_device = gpu_.upload(q);
+    const Buffer y = gpu_.poisoned(rows * size_t(shape_.heads() * shape_.v()) * 2);
+    const Buffer lse = gpu_.poisoned(rows * size_t(shape_.heads()) * 4);
+    engine_->plan(p, classes);
+    engine_->upload(gpu_.stream);
+    AttentionCall call = this->call(q_device, y);
+    call.lse = lse.address();
+    call.decode = engine_->has_decode(), call.prompt = engine_->has_prompt();
+    call.decode_rows = engine_->decode_rows();
+    call.overlap_previous = overlap;
+    engine_->run(gpu_.stream, kv_, call);
+    return {gpu_.download<uint16_t>(y), gpu_.download<float>(lse)};
+  }
+  AttentionCall call(const Buffer& q, const Buffer& y) const {
+    AttentionCall call;
+    call.layer = 1;
+    call.q = q.address(), call.y = y.address();
+    call.q_stride = shape_.heads() * shape_.dim, call.y_stride = shape_.heads() * shape_.v();
+    if (shape_.sinks) call.sinks = sinks_device_.address();
+    if (shape_.alibi) call.slopes = slopes_device_.address();
+    return call;
+  }
+
+  std::vector<uint16_t> queries(int64_t rows) {
+    std::vector<uint16_t> q(size_t(rows * shape_.heads() * shape_.dim));
+    for (uint16_t& x : q) x = float_to_bf16(normal_(random_));
+    return q;
+  }
+
+  // Largest |y - ref| / bound and |lse - ref|. Probabilities and the output are rounded to bf16, half an ulp
+  // of each is 2^-9 (f16 probabilities less); a logit's error (f32 sums of dim products, exp2 and tanh off by
+  // 2^-22) moves a probability by less than 2^-12 here.
+  struct Worst {
+    double y = 0, y_absolute = 0, lse = 0;
+  };
+  Worst compare(const std::vector<Part>& parts, const std::vector<uint16_t>& q, const Result& got) const {
+    std::vector<RowClass> classes;
+    const AttentionPlan p = plan(parts, classes);
+    const AttentionKind kind = shape_.kind();
+    const attention::MaskShape mask{shape_.heads(), shape_.kv_heads, shape_.window, shape_.causal};
+    Worst worst;
+    std::vector<double> logits, sum(size_t(shape_.v())), magnitude(size_t(shape_.v()));
+    for (size_t s = 0; s < parts.size(); ++s)
+      for (int r = 0; r < parts[s].rows; ++r)
+        for (int h = 0; h < shape_.heads(); ++h) {
+          const auto& rows = p.sequences[s];
+          const int64_t position = rows.position + r;
+          const auto seen = attention::visible(mask, position, rows.kv_len);
+          const size_t at = size_t(rows.row_begin + r) * size_t(shape_.heads()) + size_t(h);
+          std::vector<float> query(static_cast<size_t>(shape_.dim));
+          for (int d = 0; d < shape_.dim; ++d)
+            query[size_t(d)] = bf16_to_float(q[at * size_t(shape_.dim) + size_t(d)]);
+          double most = shape_.sinks ? double(sinks_[size_t(h)]) : -std::numeric_limits<double>::infinity();
+          logits.clear();
+          for (int64_t t = seen.begin; t < seen.end; ++t) {
+            const uint16_t* k = k_.data() + slot(parts[s].sequence, t, h / shape_.group) * size_t(shape_.dim);
+            double x = 0;
+            for (int d = 0; d < shape_.dim; ++d) x += double(query[size_t(d)]) * value(k[d]);
+            x *= kind.scale;
+            if (kind.softcap != 0) x = kind.softcap * std::tanh(x / kind.softcap);
+            if (shape_.alibi) x += double(slopes_[size_t(h)]) * double(t - position);
+            logits.push_back(x), most = std::max(most, x);
+          }
+          double denominator = shape_.sinks ? std::exp(sinks_[size_t(h)] - most) : 0;
+          std::fill(sum.begin(), sum.end(), 0.0), std::fill(magnitude.begin(), magnitude.end(), 0.0);
+          for (int64_t t = seen.begin; t < seen.end; ++t) {
+            const double weight = std::exp(logits[size_t(t - seen.begin)] - most);
+            const uint16_t* v = v_.data() + slot(parts[s].sequence, t, h / shape_.group) * size_t(shape_.v());
+            denominator += weight;
+            for (int d = 0; d < shape_.v(); ++d) {
+              sum[size_t(d)] += weight * value(v[d]);
+              magnitude[size_t(d)] += weight * std::abs(double(value(v[d])));
+            }
+          }
+          for (int d = 0; d < shape_.v(); ++d) {
+            const double y = bf16_to_float(got.y[at * size_t(shape_.v()) + size_t(d)]);
+            const double error = std::abs(y - sum[size_t(d)] / denominator);
+            const double bound = (0x1p-9 + 0x1p-9 + 0x1p-12) * magnitude[size_t(d)] / denominator + 1e-30;
+            worst.y = std::isnan(y) ? 1e9 : std::max(worst.y, error / bound);
+            worst.y_absolute = std::isnan(y) ? 1e9 : std::max(worst.y_absolute, error);
+          }
+          const double error = std::abs(got.lse[at] - (most + std::log(denominator)));
+          worst.lse = std::isnan(got.lse[at]) ? 1e9 : std::max(worst.lse, error);
+        }
+    return worst;
+  }
+
+  AttentionEngine& engine() { return *engine_; }
+  const DeviceKv& kv() const { return kv_; }
+  const std::vector<int32_t>& table(size_t s) const { return tables_[s]; }
+  std::vector<uint16_t>& k() { return k_; }
+  std::vector<uint16_t>& v() { return v_; }
+  const kv::KvConfig& config() const { return config_; }
+
+ private:
+  testing::Gpu& gpu_;
+  Shape shape_;
+  kv::KvConfig config_;
+  std::vector<int64_t> lengths_;
+  std::mt19937_64 random_;
+  std::normal_distribution<float> normal_;
+  std::vector<std::vector<int32_t>> tables_;
+  Buffer memory_, sinks_device_, slopes_device_;
+  DeviceKv kv_;
+  std::vector<uint16_t> k_, v_;
+  std::vector<float> sinks_, slopes_;
+  std::unique_ptr<AttentionEngine> engine_;
+};
+
+using Part = World::Part;
+
+const std::vector<Shape>& all_shapes() {
+  static const std::vector<Shape> all = {
+      Shape{},
+      Shape{.kv_heads = 1, .group = 1, .dim = 64, .page = 1},
+      Shape{.kv_heads = 3, .group = 8, .dim = 80, .page = 16, .window = 100, .softcap = 5},
+      Shape{.kv_heads = 1, .group = 16, .dim = 96, .page = 64, .sinks = true},
+      Shape{.kv_heads = 2, .group = 4, .dim = 256, .page = 16, .window = 700, .softcap = 30},
+      Shape{.kv_heads = 1, .group = 7, .dim = 128, .page = 32, .alibi = true},
+      Shape{.kv_heads = 1, .group = 16, .dim = 256, .page = 64, .sinks = true, .alibi = true},
+      Shape{.kv_heads = 2, .group = 4, .dim = 128, .page = 16, .form = KvForm::f16},
+      Shape{.kv_heads = 1, .group = 8, .dim = 64, .page = 32, .window = 128, .sinks = true},
+      Shape{.kv_heads = 2, .group = 1, .dim = 64, .page = 32, .causal = false},
+      Shape{.kv_heads = 1, .group = 12, .dim = 192, .page = 32, .dim_v = 128}};
+  return all;
+}
+
+// Compiled together, on all cores.
+void prepare_kernels(testing::Gpu& gpu) {
+  static const bool once = [&] {
+    std::vector<Variant> variants;
+    for (const Shape& s : all_shapes()) {
+      const kv::KvConfig config{.layers = 2,
+                                .kv_heads = s.kv_heads,
+                                .head_dim_k = s.dim,
+                                .head_dim_v = s.v(),
+                                .page_tokens = s.page,
+                                .form = s.form,
+                                .pages = 1};
+      const AttentionKind kind = s.kind();
+      for (Variant& v : AttentionEngine::variants(gpu.device.facts(), config, {&kind, 1}, {}))
+        if (std::find(variants.begin(), variants.end(), v) == variants.end())
+          variants.push_back(std::move(v));
+    }
+    gpu.kernels.prepare(variants);
+    return true;
+  }();
+  (void)once;
+}
+
+class Shapes : public ::testing::TestWithParam<Shape> {};
+
+TEST_P(Shapes, AgreeWithTheDefinition) {
+  CAIRN_NEED_GPU(gpu);
+  const Shape shape = GetParam();
+  SCOPED_TRACE(shape.name());
+  prepare_kernels(gpu);
+  const std::vector<int64_t> lengths = {1, 5, 63, 64, 65, 700, 1300, 5000, 97, 300, 33};
+  World world(gpu, shape, lengths, 17);
+  std::vector<Part> parts;
+  if (shape.causal)
+    for (size_t s = 0; s < 8; ++s) parts.push_back({s, s == 5 ? 3 : s == 2 ? 5 : 1, RowClass::decode});
+  parts.push_back({8, 97, RowClass::prompt});
+  parts.push_back({9, 40, RowClass::prompt});  // a later chunk of a prompt
+  parts.push_back({10, 33, RowClass::prompt});
+  std::vector<RowClass> classes;
+  const auto q = world.queries(world.plan(parts, classes).rows());
+  const auto first = world.run(parts, q), second = world.run(parts, q, true);
+  const auto worst = world.compare(parts, q, first);
+  EXPECT_LE(worst.y, 1.0);
+  EXPECT_LE(worst.y_absolute, 2e-2);
+  EXPECT_LE(worst.lse, 1e-4);
+  EXPECT_EQ(first.y, second.y) << "two runs differ";
+}
+
+INSTANTIATE_TEST_SUITE_P(AttentionOnGpu, Shapes, ::testing::ValuesIn(all_shapes()));
+
+// The same row alone, among 64 sequences, with its neighbours, and for prompts in chunks: the same bits.
+TEST(AttentionOnGpu, ARowDoesNotSeeItsCompany) {
+  CAIRN_NEED_GPU(gpu);
+  for (const Shape& shape :
+       {Shape{}, Shape{.kv_heads = 2, .group = 1, .dim = 64, .page = 16, .window = 300}}) {
+    SCOPED_TRACE(shape.name());
+    std::vector<int64_t> lengths;
+    for (int i = 0; i < 64; ++i) lengths.push_back(1 + i * 7919 % 3000);
+    World world(gpu, shape, lengths, 23);
+    const size_t row_size = size_t(shape.heads() * shape.v()), q_size = size_t(shape.heads() * shape.dim);
+    std::vector<Part> all;
+    for (size_t s = 0; s < 64; ++s) all.push_back({s, lengths[s] >= 4 ? 4 : 1, RowClass::decode});
+    std::vector<RowClass> classes;
+    const AttentionPlan plan = world.plan(all, classes);
+    const auto q = world.queries(plan.rows());
+    const auto together = world.run(all, q);
+    for (const size_t s : {size_t(0), size_t(7), size_t(33), size_t(63)})
+      for (int r = 0; r < all[s].rows; ++r) {
+        const auto row = size_t(plan.sequences[s].row_begin + r);
+        const std::vector<uint16_t> own(q.begin() + std::ptrdiff_t(row * q_size),
+                                        q.begin() + std::ptrdiff_t((row + 1) * q_size));
+        const auto alone = world.run({{s, 1, RowClass::decode, lengths[s] - all[s].rows + 1 + r}}, own);
+        EXPECT_TRUE(
+            std::equal(alone.y.begin(), alone.y.end(), together.y.begin() + std::ptrdiff_t(row * row_size)))
+            << "sequence " << s << " row " << r;
+      }
+
+    const auto longest = size_t(std::max_element(lengths.begin(), lengths.end()) - lengths.begin());
+    const int32_t rows = 500;
+    const auto prompt = world.queries(rows);
+    const auto whole = world.run({{longest, rows, RowClass::prompt}}, prompt);
+    for (int32_t begin = 0; begin < rows;) {
+      const int32_t count = std::min(rows - begin, begin == 0 ? 1 : begin == 1 ? 77 : 200);
+      const std::vector<uint16_t> own(prompt.begin() + std::ptrdiff_t(size_t(begin) * q_size),
+                                      prompt.begin() + std::ptrdiff_t(size_t(begin + count) * q_size));
+      const auto piece =
+          world.run({{longest, count, RowClass::prompt, lengths[longest] - rows + begin + count}}, own);
+      EXPECT_TRUE(std::equal(piece.y.begin(), piece.y.end(),
+                             whole.y.begin() + std::ptrdiff_t(size_t(begin) * row_size)))
+          << "rows " << begin << " to " << begin + count;
+      begin += count;
+    }
+  }
+}
+
+TEST(AttentionOnGpu, AGraphServesOtherLengths) {
+  CAIRN_NEED_GPU(gpu);
+  const Shape shape;
+  std::vector<int64_t> lengths(16, 4000);
+  World world(gpu, shape, lengths, 29);
+  const auto q = world.queries(16);
+  const Buffer q_device = gpu.upload(q);
+  const Buffer y = gpu.poisoned(q.size() * 2);
+  std::mt19937 random(5);
+  Graph graph;
+  for (int trial = 0; trial < 20; ++trial) {
+    std::vector<Part> parts;
+    for (size_t s = 0; s < 1 + random() % 16; ++s)
+      parts.push_back({s, 1, RowClass::decode, 1 + int64_t(random() % 4000)});
+    std::vector<RowClass> classes;
+    const AttentionPlan plan = world.plan(parts, classes);
+    world.engine().plan(plan, classes, 16);
+    world.engine().upload(gpu.stream);
+    if (!graph) {
+      AttentionCall call = world.call(q_device, y);
+      call.prompt = false, call.decode_rows = 16, call.overlap_previous = true;
+      graph = Graph::capture(gpu.stream, [&] { world.engine().run(gpu.stream, world.kv(), call); });
+    }
+    gpu.stream.fill(y.address(), 0xff, y.size());
+    graph.launch(gpu.stream);
+    const auto replayed = gpu.download<uint16_t>(y);
+    const auto eager = world.run(parts, q);
+    EXPECT_TRUE(std::equal(eager.y.begin(),
+                           eager.y.begin() + std::ptrdiff_t(parts.size()) * shape.heads() * shape.v(),
+                           replayed.begin()))
+        << "trial " << trial;
+  }
+}
+
+TEST(AttentionOnGpu, AppendsAndRotates) {
+  CAIRN_NEED_GPU(gpu);
+  using program::RopePairing;
+  for (const Shape& shape :
+       {Shape{.rope = {128, RopePairing::half}},
+        Shape{.dim = 64, .page = 1, .rope = {64, RopePairing::adjacent}},
+        Shape{.dim = 80, .page = 16, .form = KvForm::f16, .rope = {20, RopePairing::half}},
+        Shape{.dim = 96, .page = 64}, Shape{.dim = 64, .dim_v = 128, .rope = {32, RopePairing::half}}}) {
+    SCOPED_TRACE(shape.name() + fmt::format(" rotary {}", shape.rope.rotary_dim));
+    World world(gpu, shape, {40, 7, 200}, 31);
+    const std::vector<Part> parts = {
+        {0, 1, RowClass::decode}, {1, 7, RowClass::prompt}, {2, 130, RowClass::prompt}};
+    std::vector<RowClass> classes;
+    const AttentionPlan plan = world.plan(parts, classes);
+    const int64_t rows = plan.rows(), padded = rows + 6;
+    const auto q = testing::as_bf16(testing::normal(size_t(padded * shape.heads() * shape.dim), 1));
+    const auto k = testing::as_bf16(testing::normal(size_t(padded * shape.kv_heads * shape.dim), 2));
+    const auto v = testing::as_bf16(testing::normal(size_t(padded * shape.kv_heads * shape.v()), 3));
+    const int half = shape.rope.rotary_dim / 2;
+    std::vector<float> angles;
+    for (const float a : testing::normal(size_t(padded * std::max(1, half)), 4, 3)) {
+      angles.push_back(1.25f * std::cos(a)), angles.push_back(1.25f * std::sin(a));
+    }
+    const Buffer qd = gpu.upload(q), kd = gpu.upload(k), vd = gpu.upload(v), ad = gpu.upload(angles);
+    const Buffer q_out = gpu.poisoned(q.size() * 2);
+    world.engine().plan(plan, classes, padded);
+    world.engine().upload(gpu.stream);
+    AppendCall call;
+    call.rope = shape.rope, call.layer = 1, call.rows = padded, call.heads = shape.heads();
+    call.q = qd.address(), call.k = kd.address(), call.v = vd.address(), call.q_out = q_out.address();
+    call.q_stride = call.q_out_stride = shape.heads() * shape.dim;
+    call.k_stride = shape.kv_heads * shape.dim, call.v_stride = shape.kv_heads * shape.v();
+    call.angles = ad.address();
+    world.engine().append(gpu.stream, world.kv(), call);
+
+    const auto rotated = [&](const std::vector<uint16_t>& x, size_t head, int64_t row, int d) {
+      const uint16_t* at = x.data() + head * size_t(shape.dim);
+      if (d >= 2 * half) return double(bf16_to_float(at[d]));
+      const bool adjacent = shape.rope.pairing == RopePairing::adjacent;
+      const int i = adjacent ? d / 2 : d % half;
+      const double a = bf16_to_float(at[adjacent ? 2 * i : i]),
+                   b = bf16_to_float(at[adjacent ? 2 * i + 1 : i + half]);
+      const double c = angles[size_t(row * half + i) * 2], s = angles[size_t(row * half + i) * 2 + 1];
+      return (adjacent ? d % 2 : d / half) ? b * c + a * s : a * c - b * s;
+    };
+    // One rounding to the stored type; the sum may cancel, so an absolute part of f32's.
+    const auto close = [](double got, double wanted) {
+      return std::abs(got - wanted) <= std::abs(wanted) / 256 + 2e-6;
+    };
+    const auto q_got = gpu.download<uint16_t>(q_out);
+    int wrong = 0;
+    for (int64_t row = 0; row < padded; ++row)
+      for (int h = 0; h < shape.heads(); ++h)
+        for (int d = 0; d < shape.dim; ++d) {
+          const size_t head = size_t(row * shape.heads() + h);
+          wrong +=
+              !close(bf16_to_float(q_got[head * size_t(shape.dim) + size_t(d)]), rotated(q, head, row, d));
+        }
+    EXPECT_EQ(wrong, 0) << "queries";
+    // The rest of the cache must be as it was.
+    std::vector<uint16_t> k_got(world.k().size()), v_got(world.v().size());
+    gpu.stream.download(k_got.data(), world.kv().layer(kv::Part::K, 1), k_got.size() * 2);
+    gpu.stream.download(v_got.data(), world.kv().layer(kv::Part::V, 1), v_got.size() * 2);
+    gpu.stream.synchronize();
+    wrong = 0;
+    for (size_t s = 0; s < parts.size(); ++s)
+      for (int r = 0; r < parts[s].rows; ++r)
+        for (int h = 0; h < shape.kv_heads; ++h) {
+          const int64_t row = plan.sequences[s].row_begin + r;
+          const size_t to = world.slot(parts[s].sequence, plan.sequences[s].position + r, h);
+          const size_t head = size_t(row * shape.kv_heads + h);
+          for (int d = 0; d < shape.dim; ++d) {
+            uint16_t& got = k_got[to * size_t(shape.dim) + size_t(d)];
+            wrong += !close(world.value(got), rotated(k, head, row, d));
+            got = world.k()[to * size_t(shape.dim) + size_t(d)];
+          }
+          for (int d = 0; d < shape.v(); ++d) {
+            uint16_t& got = v_got[to * size_t(shape.v()) + size_t(d)];
+            wrong += !close(world.value(got), bf16_to_float(v[head * size_t(shape.v()) + size_t(d)]));
+            got = world.v()[to * size_t(shape.v()) + size_t(d)];
+          }
+        }
+    EXPECT_EQ(wrong, 0) << "keys and values";
+    EXPECT_TRUE(k_got == world.k() && v_got == world.v()) << "rows of others were written";
+  }
+}
+
+TEST(AttentionOnGpu, RefusesBadPlans) {
+  CAIRN_NEED_GPU(gpu);
+  const Shape shape;
+  World world(gpu, shape, {100, 50}, 37);
+  const auto refuse = [&](const AttentionPlan& plan, const char* words) {
+    std::vector<RowClass> classes(plan.sequences.size(), RowClass::decode);
+    try {
+      world.engine().plan(plan, classes);
+      ADD_FAILURE() << "accepted: " << words;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::invalid_argument);
+      EXPECT_NE(std::string(e.what()).find(words), std::string::npos) << e.what();
+    }
+  };
+  std::vector<RowClass> classes;
+  AttentionPlan plan = world.plan({{0, 1}, {1, 1}}, classes);
+  std::vector<int32_t> pages = world.table(1);
+  pages[1] = 77777;
+  plan.sequences[1].block_table = pages;
+  refuse(plan, "page 1 of sequence 1 is 77777");
+  pages[1] = -1;
+  refuse(plan, "page 1 of sequence 1 is -1");
+  plan = world.plan({{0, 1}, {1, 1}}, classes);
+  plan.sequences[0].block_table = plan.sequences[0].block_table.first(3);
+  refuse(plan, "sequence 0 has 100 tokens but only 3 pages of 32");
+  plan = world.plan({{0, 1}}, classes);
+  plan.sequences[0].kv_len = 99999;
+  refuse(plan, "99999 tokens in the cache (at most 8192)");
+  plan.sequences[0].kv_len = 50;
+  refuse(plan, "from position 99 and 50 tokens");
+  plan = world.plan({{0, 1}}, classes);
+  plan.sequences[0].row_begin = 5000;
+  refuse(plan, "5001 rows, at most 1024");
+  kv::KvConfig config = world.config();
+  for (const int heads : {30, 7}) {
+    config.kv_heads = 4;
+    try {
+      AttentionEngine(gpu.device, gpu.kernels, config, {{.heads = heads}},
+                      {.rows = 1, .decode_rows = 1, .sequences = 1, .table_pages = 1, .longest = 1});
+      ADD_FAILURE() << heads;
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find(fmt::format("{} heads over 4 KV heads", heads)), std::string::npos)
+          << e.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace cairn::cuda
