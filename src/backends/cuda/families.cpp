@@ -1,6 +1,7 @@
 // The table of kernel families: one row per .cu file, in the order in which a step meets them.
 #include "backends/cuda/attention.h"
 #include "backends/cuda/ceilings.h"
+#include "backends/cuda/matmul_few.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/registry.h"
 #include "backends/cuda/row_kernels.h"
@@ -22,6 +23,8 @@ std::span<const Family> kernel_families() {
          for (const auto& f : forms()) all.push_back(unpack_variant(f));
          return all;
        }},
+      {"matmul_few.cu", "products of rows that extend answers, weights in any form",
+       "double on the CPU (matmul_few_gpu_test.cpp)", matmul_few_stock},
       {"matmul_many_sm90.cu", "rows of prompts times 16-bit weights on Hopper",
        "matmul_many.cu and double on the CPU (matmul_many_gpu_test.cpp)", matmul_many_sm90_stock},
       {"matmul_many.cu", "rows of prompts times 16-bit weights since sm_80",

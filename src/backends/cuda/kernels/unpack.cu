@@ -1,9 +1,10 @@
-// Weights of any form as bf16, row-major: what products of many rows multiply. One thread: 8 columns of a row.
-// Bound: memory, 2 bytes written per weight and its form's bytes read.
+// Weights of any form as bf16, row-major: what products of many rows multiply. One thread: 8 columns of a
+// row. Bound: memory, 2 bytes written per weight and its form's bytes read.
 #include "weight_forms.cuh"
 
 #if FORM_LAYOUT == 2
-template <int j> DEVICE void unpack_step(const u8* block, int section, int lane, u32 (&y)[4]) {
+template <int j>
+DEVICE void unpack_step(const u8* block, int section, int lane, u32 (&y)[4]) {
   const int row = lane >> 2;
   const form::Codes codes = form::load_codes(block, section, lane);
   const form::SectionScales scales = form::load_scales(block, section, row);
@@ -14,7 +15,8 @@ template <int j> DEVICE void unpack_step(const u8* block, int section, int lane,
   form::decode_step<j>(codes, offset, pairs);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const float s = form::kHalfSteps && i >= 2 ? scale[1] : scale[0], m = form::kHalfSteps && i >= 2 ? min[1] : min[0];
+    const float s = form::kHalfSteps && i >= 2 ? scale[1] : scale[0],
+                m = form::kHalfSteps && i >= 2 ? min[1] : min[0];
     const float low = low_bf16(pairs[i]), high = high_bf16(pairs[i]);
     y[i] = form::kMin ? to_bf16x2(fmaf(s, low, m), fmaf(s, high, m)) : to_bf16x2(s * low, s * high);
   }

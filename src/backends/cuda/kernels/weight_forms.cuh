@@ -1,11 +1,11 @@
 // Reads weights out of the blocks of weights.h: 8 rows by FORM_CHUNK columns, in steps of 32 columns.
 //
-// Lane 4 g + t of a warp holds 8 codes of row g in a step. As pairs of bf16 they are A operands of m16n8k16: pairs
-// 0 and 1 those of the step's first product, 2 and 3 those of the second. Codes become bf16 by writing them into
-// the mantissa of 128 (0x4300 | code is 128 + code) and subtracting 128 + zero: exact.
+// Lane 4 g + t of a warp holds 8 codes of row g in a step. As pairs of bf16 they are A operands of m16n8k16:
+// pairs 0 and 1 those of the step's first product, 2 and 3 those of the second. Codes become bf16 by writing
+// them into the mantissa of 128 (0x4300 | code is 128 + code) and subtracting 128 + zero: exact.
 //
-// Macros: FORM_LAYOUT (0 bf16 rows, 1 f16 rows, 2 blocks), FORM_CHUNK, FORM_BITS, FORM_ZERO, FORM_LEVELS, FORM_GROUP,
-// FORM_SCALES (numbers of the enums in weights.h).
+// Macros: FORM_LAYOUT (0 bf16 rows, 1 f16 rows, 2 blocks), FORM_CHUNK, FORM_BITS, FORM_ZERO, FORM_LEVELS,
+// FORM_GROUP, FORM_SCALES (numbers of the enums in weights.h).
 #pragma once
 
 #include "device.cuh"
@@ -27,12 +27,13 @@ constexpr int kOffset1 = kOffset2 + (kPlane2 ? 2 * kChunk : 0);
 constexpr int kOffsetScales = kPlane8 ? 8 * kChunk : kOffset1 + (kPlane1 ? kChunk : 0);
 constexpr int kGroupsPerSection = FORM_GROUP >= 128 ? 1 : 128 / (FORM_GROUP > 0 ? FORM_GROUP : 128);
 constexpr int kSectionBytes =  // scales of a row and 128 columns
-    FORM_SCALES == 1                                                          ? 2 * kGroupsPerSection
-    : FORM_SCALES == 2 || FORM_SCALES == 8                                    ? 4 * kGroupsPerSection
-    : FORM_SCALES == 4                                                        ? 2 * kGroupsPerSection
-    : FORM_SCALES == 0                                                        ? 0
-                                                                              : kGroupsPerSection;
-constexpr int kScaleSections = FORM_GROUP > 128 ? 1 : kChunk / 128;  // a group of 256 has one scale for both sections
+    FORM_SCALES == 1                       ? 2 * kGroupsPerSection
+    : FORM_SCALES == 2 || FORM_SCALES == 8 ? 4 * kGroupsPerSection
+    : FORM_SCALES == 4                     ? 2 * kGroupsPerSection
+    : FORM_SCALES == 0                     ? 0
+                                           : kGroupsPerSection;
+constexpr int kScaleSections =
+    FORM_GROUP > 128 ? 1 : kChunk / 128;  // a group of 256 has one scale for both sections
 constexpr int kOffsetRows = kOffsetScales + 8 * kSectionBytes * kScaleSections;
 constexpr int kRowBytes = FORM_SCALES == 3 ? 2 : FORM_SCALES == 4 || FORM_SCALES == 5 ? 4 : 0;
 constexpr int kBlockBytes = kOffsetRows + 8 * kRowBytes;
@@ -72,20 +73,23 @@ DEVICE Codes load_codes(const u8* block, int section, int lane) {
     c.low = *reinterpret_cast<const uint4*>(block + section * 1024 + lane * 16);
     c.high = *reinterpret_cast<const uint4*>(block + section * 1024 + 512 + lane * 16);
   }
-  if constexpr (kPlane4) c.low = *reinterpret_cast<const uint4*>(block + kOffset4 + section * 512 + lane * 16);
+  if constexpr (kPlane4)
+    c.low = *reinterpret_cast<const uint4*>(block + kOffset4 + section * 512 + lane * 16);
   if constexpr (kPlane2) c.two = *reinterpret_cast<const uint2*>(block + kOffset2 + section * 256 + lane * 8);
   if constexpr (kPlane1) c.one = *reinterpret_cast<const u32*>(block + kOffset1 + section * 128 + lane * 4);
   return c;
 }
 
-template <int j> DEVICE u32 word(const uint4& v) {
+template <int j>
+DEVICE u32 word(const uint4& v) {
   if constexpr (j == 0) return v.x;
   if constexpr (j == 1) return v.y;
   if constexpr (j == 2) return v.z;
   return v.w;
 }
 // Bits at `from` moved to `to`.
-template <int from, int to> DEVICE u32 moved(u32 w) {
+template <int from, int to>
+DEVICE u32 moved(u32 w) {
   if constexpr (from > to) return w >> (from - to);
   return w << (to - from);
 }
@@ -99,11 +103,13 @@ DEVICE u32 look_up(u32 nibbles) {
 }
 #endif
 
-// Step j of the section as four pairs of bf16. offset: -(128 + zero) twice; only used where codes have a zero per
-// group.
-template <int j> DEVICE void decode_step(const Codes& c, u32 offset, u32 (&pairs)[4]) {
+// Step j of the section as four pairs of bf16. offset: -(128 + zero) twice; only used where codes have a zero
+// per group.
+template <int j>
+DEVICE void decode_step(const Codes& c, u32 offset, u32 (&pairs)[4]) {
   if constexpr (kPlane8) {
-    const u32 a = word<2 * (j & 1)>(j < 2 ? c.low : c.high), b = word<2 * (j & 1) + 1>(j < 2 ? c.low : c.high);
+    const u32 a = word<2 * (j & 1)>(j < 2 ? c.low : c.high),
+              b = word<2 * (j & 1) + 1>(j < 2 ? c.low : c.high);
     pairs[0] = bf16x2_of_bytes(a);
     pairs[1] = bf16x2_of_bytes(a >> 8);
     pairs[2] = bf16x2_of_bytes(b);
@@ -122,14 +128,16 @@ template <int j> DEVICE void decode_step(const Codes& c, u32 offset, u32 (&pairs
   u32 w = 0;
   if constexpr (kPlane4) w = word<j>(c.low);
   const u32 two = kPlane2 ? (j < 2 ? c.two.x : c.two.y) : 0;
-#define CAIRN_PAIR(i)                                                                                        \
-  {                                                                                                          \
-    u32 v = kBf16Of128;                                                                                      \
-    constexpr int kTwo = 8 * (j & 1) + 2 * i, kOne = 4 * j + i;                                              \
-    if constexpr (kPlane4) v |= (w >> (4 * i)) & 0x000f000fu;                                                \
-    if constexpr (kPlane2) v |= moved<kTwo, kPlane4 ? 4 : 0>(two) & (kPlane4 ? 0x00300030u : 0x00030003u);   \
-    if constexpr (kPlane1) v |= moved<kOne, kPlane4 ? 4 : 2>(c.one) & (kPlane4 ? 0x00100010u : 0x00040004u); \
-    pairs[i] = add_bf16x2(v, zero);                                                                          \
+#define CAIRN_PAIR(i)                                                                       \
+  {                                                                                         \
+    u32 v = kBf16Of128;                                                                     \
+    constexpr int kTwo = 8 * (j & 1) + 2 * i, kOne = 4 * j + i;                             \
+    if constexpr (kPlane4) v |= (w >> (4 * i)) & 0x000f000fu;                               \
+    if constexpr (kPlane2)                                                                  \
+      v |= moved < kTwo, kPlane4 ? 4 : 0 > (two) & (kPlane4 ? 0x00300030u : 0x00030003u);   \
+    if constexpr (kPlane1)                                                                  \
+      v |= moved < kOne, kPlane4 ? 4 : 2 > (c.one) & (kPlane4 ? 0x00100010u : 0x00040004u); \
+    pairs[i] = add_bf16x2(v, zero);                                                         \
   }
   CAIRN_PAIR(0)
   CAIRN_PAIR(1)
@@ -164,22 +172,24 @@ DEVICE SectionScales load_scales(const u8* block, int section, int row) {
 }
 
 // Byte i (0..3) of w as a float: in the low mantissa bits of 2^23.
-template <int i> DEVICE float float_of_byte(u32 w) {
+template <int i>
+DEVICE float float_of_byte(u32 w) {
   return __uint_as_float(__byte_perm(w, 0x4b000000u, 0x7440 + i)) - 8388608.f;
 }
-template <int i> DEVICE float float_of_signed_byte(u32 w) {
+template <int i>
+DEVICE float float_of_signed_byte(u32 w) {
   return __uint_as_float(__byte_perm(w ^ 0x80808080u, 0x4b000000u, 0x7440 + i)) - (8388608.f + 128.f);
 }
 DEVICE float half_e4m3(u32 code) {  // codecs/fp4.h
   const u32 magnitude = code & 0x7f;
-  // As a half, exponent and mantissa sit 3 bits lower and the bias is 15 instead of 7: 2^8 too small; half of it
-  // is 2^7.
+  // As a half, exponent and mantissa sit 3 bits lower and the bias is 15 instead of 7: 2^8 too small; half of
+  // it is 2^7.
   return code == 0x7f ? 0.f : from_f16(f16(magnitude << 7)) * 128.f;
 }
 DEVICE float e8m0(u32 e) { return __uint_as_float(e < 2 ? 0x00200000u << e : (e - 1) << 23); }
 
-// scale and min of step j: w = scale q + min. In half steps [0] is for the first product and [1] for the second.
-// offset: see decode_step.
+// scale and min of step j: w = scale q + min. In half steps [0] is for the first product and [1] for the
+// second. offset: see decode_step.
 template <int j>
 DEVICE void step_scales(const SectionScales& s, float (&scale)[2], float (&min)[2], u32& offset) {
   if constexpr (FORM_SCALES == 1) {
@@ -196,7 +206,8 @@ DEVICE void step_scales(const SectionScales& s, float (&scale)[2], float (&min)[
   } else if constexpr (FORM_SCALES == 3) {
     if constexpr (kHalfSteps) {
       const u32 w = word<j / 2>(s.raw);
-      scale[0] = s.d * float_of_signed_byte<2 * (j & 1)>(w), scale[1] = s.d * float_of_signed_byte<2 * (j & 1) + 1>(w);
+      scale[0] = s.d * float_of_signed_byte<2 * (j & 1)>(w),
+      scale[1] = s.d * float_of_signed_byte<2 * (j & 1) + 1>(w);
     } else {
       scale[0] = s.d * float_of_signed_byte<j>(s.raw.x);
     }
@@ -213,7 +224,7 @@ DEVICE void step_scales(const SectionScales& s, float (&scale)[2], float (&min)[
     const u32 w = word<j / 2>(s.raw) >> (16 * (j & 1));
     scale[0] = half_e4m3(w & 255), scale[1] = half_e4m3((w >> 8) & 255);
   } else if constexpr (FORM_SCALES == 8) {
-    const u32 w = word<kGroupsPerSection == 1 ? 0 : j>(s.raw);
+    const u32 w = word < kGroupsPerSection == 1 ? 0 : j > (s.raw);
     scale[0] = from_f16(f16(w)), offset = __byte_perm(w, 0, 0x3232);
   }
 }

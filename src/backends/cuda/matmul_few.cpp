@@ -1,0 +1,223 @@
+#include "backends/cuda/matmul_few.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+namespace cairn::cuda {
+namespace {
+
+constexpr int kMostSegments = 4, kParts = 8;
+// As in matmul_few.cu: the lists of one launch.
+constexpr int64_t kMostPairs = 4096, kMostExperts = 1024;
+constexpr size_t kExpertSharedBytes = 2 * kMostPairs + kMostExperts / 8 + 128;
+
+// As in matmul_few.cu.
+struct Segment {
+  Address w = 0, up = 0, bias = 0, y = 0;
+  int64_t y_stride = 0, piece_bytes = 0;
+  int32_t rows = 0, first_group = 0;
+};
+struct Arguments {
+  Segment segments[kMostSegments];
+  Address x = 0, add = 0, chosen = 0;
+  int64_t cols = 0;
+  int32_t m = 0, groups = 0, chunks = 0, segment_count = 0;
+  int32_t y_f32 = 0, activation = 0;
+  float scale = 1, softcap = 0;
+  int32_t x_share = 1, unused = 0;
+};
+static_assert(sizeof(Segment) == 56 && sizeof(Arguments) == 4 * 56 + 32 + 40);
+
+int token_tiles_for(int64_t m) { return m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 : 8; }
+
+int tile_groups(const FewTiling& t) { return 2 * t.row_tiles * t.row_warps; }
+
+}  // namespace
+
+size_t few_shared_bytes(const Form& f, const FewTiling& t) {
+  const size_t warps = size_t(t.k_warps * t.row_warps);
+  const size_t weights = warps * size_t(t.stages) * size_t(2 * t.row_tiles) * size_t(f.block_bytes());
+  const size_t x =
+      size_t(t.k_warps * t.stages) * size_t(f.chunk) * 2 * (t.one_token ? 1 : 8u * size_t(t.token_tiles));
+  const size_t partials =
+      size_t(t.k_warps) * (t.one_token ? 1 : 8u * size_t(t.token_tiles)) * size_t(8 * tile_groups(t) + 4) * 4;
+  return t.row_warps > 1 ? std::max(weights + x, partials) : weights + x + partials;
+}
+
+Variant few_variant(const Form& f, const FewTiling& t, bool gated, bool experts) {
+  Variant v{"matmul_few.cu", f.defines()};
+  for (const auto& [name, value] : {std::pair{"ROW_TILES", t.row_tiles},
+                                    {"TOKEN_TILES", t.token_tiles},
+                                    {"K_WARPS", t.k_warps},
+                                    {"ROW_WARPS", t.row_warps},
+                                    {"CLUSTER", t.cluster},
+                                    {"STAGES", t.stages},
+                                    {"MIN_BLOCKS", t.min_blocks},
+                                    {"ONE_TOKEN", int(t.one_token)},
+                                    {"GATED", int(gated)},
+                                    {"EXPERTS", int(experts)}})
+    v.defines.push_back(fmt::format("{}={}", name, value));
+  return v;
+}
+
+FewTiling few_tiling(const Form& f, int64_t rows, int64_t, int64_t m, bool gated, const DeviceFacts& device) {
+  FewTiling t;
+  t.token_tiles = token_tiles_for(m);
+  t.one_token = m == 1;
+  t.row_tiles = m <= 8 ? 1 : 2;
+  const int64_t all_rows = rows * (gated ? 2 : 1);
+  if (m > 16 && device.capability >= 90) {
+    t.k_warps = 1, t.row_warps = 8;
+    t.row_tiles = f.layout == Layout::blocks ? 1 : 2;
+    // Enough rows: a block sums all of K. Else the blocks of a cluster share it.
+    t.cluster = all_rows / (16 * t.row_tiles * t.row_warps) >= device.multiprocessors ? 1 : kParts;
+  }
+  t.stages = 8;
+  const size_t room = std::min<size_t>(device.shared_per_block, m <= 8 ? 112 * 1024 : 224 * 1024);
+  while (t.stages > 2 && few_shared_bytes(f, t) > room) --t.stages;
+  while (t.row_tiles > 1 && few_shared_bytes(f, t) > device.shared_per_block) t.row_tiles /= 2;
+  t.min_blocks = m <= 8 ? 2 : 1;
+  return t;
+}
+
+std::vector<Variant> matmul_few_variants(const Form& f, int64_t rows, int64_t cols, bool gated,
+                                         const DeviceFacts& device) {
+  std::vector<Variant> all;
+  for (const int64_t m : {1, 8, 16, 32, 64}) {
+    auto v = few_variant(f, few_tiling(f, rows, cols, m, gated, device), gated);
+    if (std::find(all.begin(), all.end(), v) == all.end()) all.push_back(std::move(v));
+  }
+  return all;
+}
+
+Variant expert_matmul_few_variant(const Form& f, bool gated, const DeviceFacts& device) {
+  return few_variant(f, few_expert_tiling(f, device), gated, true);
+}
+
+std::vector<Variant> matmul_few_stock(int capability) {
+  DeviceFacts device;
+  device.capability = capability;
+  device.multiprocessors = 132;
+  device.shared_per_block = capability == 80 ? 163 * 1024 : capability == 90 ? 227 * 1024 : 99 * 1024;
+  std::vector<Variant> all;
+  for (const auto& f : forms()) {
+    const bool common = f.name == "bf16" || f.name == "q4_k" || f.name == "q6_k" || f.name == "q8_0";
+    for (const bool gated : {false, true})
+      for (const int64_t rows : {4096, 65536}) {
+        if (!common && (gated || rows > 4096)) continue;
+        for (auto& v : matmul_few_variants(f, rows, 4096, gated, device))
+          if (std::find(all.begin(), all.end(), v) == all.end()) all.push_back(std::move(v));
+      }
+    if (common) all.push_back(expert_matmul_few_variant(f, false, device));
+  }
+  return all;
+}
+
+void matmul_few(KernelCache& kernels, Stream& stream, const MatMulCall& call) {
+  matmul_few(kernels, stream, std::span(&call, 1));
+}
+
+void matmul_few(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> calls) {
+  int64_t rows = 0;
+  for (const auto& call : calls) rows += call.w->rows;
+  const auto& first = calls.front();
+  matmul_few(
+      kernels, stream, calls,
+      few_tiling(*first.w->form, rows, first.w->cols, first.m, first.up != nullptr, stream.device().facts()));
+}
+
+namespace {
+
+// What both entries pass on: everything but x, its sharing and the number of rows of y.
+Arguments arguments_for(std::span<const MatMulCall> calls) {
+  assert(!calls.empty() && calls.size() <= kMostSegments);
+  const auto& first = calls.front();
+  const DeviceMatrix& w = *first.w;
+  const bool gated = first.up != nullptr;
+  Arguments arguments;
+  int64_t groups = 0;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const auto& call = calls[i];
+    assert(call.x == first.x && call.m == first.m && call.w->cols == w.cols && call.w->form == w.form);
+    assert((call.up != nullptr) == gated && (i == 0 || call.add == 0) && call.y_f32 == first.y_f32);
+    assert(!gated || (call.up->form == w.form && call.up->rows == call.w->rows && call.up->cols == w.cols));
+    Segment& s = arguments.segments[i];
+    s.w = call.w->data, s.up = gated ? call.up->data : 0;
+    s.bias = call.bias, s.y = call.y;
+    s.y_stride = call.y_stride ? call.y_stride : call.w->rows;
+    s.piece_bytes = int64_t(call.w->piece_bytes);
+    s.rows = int32_t(call.w->rows);
+    s.first_group = int32_t(groups);
+    groups += ceil_div(call.w->rows, 8) * (gated ? 2 : 1);
+  }
+  arguments.x = first.x, arguments.add = first.add;
+  arguments.cols = w.cols;
+  arguments.m = int32_t(first.m), arguments.groups = int32_t(groups), arguments.chunks = int32_t(w.chunks());
+  arguments.segment_count = int32_t(calls.size());
+  arguments.y_f32 = first.y_f32, arguments.activation = int32_t(first.activation);
+  arguments.scale = first.scale, arguments.softcap = first.softcap;
+  return arguments;
+}
+
+}  // namespace
+
+void matmul_few(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> calls,
+                const FewTiling& tiling) {
+  const auto& first = calls.front();
+  const Form& f = *first.w->form;
+  const bool gated = first.up != nullptr;
+  if (first.m == 0) return;
+  const Arguments arguments = arguments_for(calls);
+  const int64_t units = arguments.groups / (gated ? 2 : 1),
+                tiles = ceil_div(int64_t{arguments.groups}, tile_groups(tiling));
+  const int64_t multiprocessors = stream.device().facts().multiprocessors;
+  const int64_t blocks =
+      tiling.row_warps > 1 ? tiles : std::min(units, multiprocessors * tiling.blocks_per_multiprocessor);
+  LaunchShape shape;
+  shape.grid[0] = unsigned(blocks * tiling.cluster);
+  shape.grid[1] = unsigned(ceil_div(first.m, 8 * tiling.token_tiles));
+  shape.block = unsigned(32 * tiling.k_warps * tiling.row_warps);
+  shape.cluster = unsigned(tiling.cluster);
+  shape.shared_bytes = unsigned(few_shared_bytes(f, tiling));
+  shape.overlap_previous = first.overlap_previous;
+  stream.launch(kernels.get(few_variant(f, tiling, gated), "matmul_few"), shape, arguments);
+}
+
+FewTiling few_expert_tiling(const Form& f, const DeviceFacts& device) {
+  FewTiling t;
+  t.min_blocks = 2;
+  t.stages = 8;
+  const size_t room = std::min<size_t>(device.shared_per_block, 112 * 1024) - kExpertSharedBytes;
+  while (t.stages > 2 && few_shared_bytes(f, t) > room) --t.stages;
+  return t;
+}
+
+void expert_matmul_few(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> calls,
+                       const ExpertChoice& choice) {
+  const auto& first = calls.front();
+  const Form& f = *first.w->form;
+  const bool gated = first.up != nullptr;
+  const int64_t pieces = first.w->pieces;
+  if (first.m == 0) return;
+  if (first.m > kMostPairs || pieces > kMostExperts)
+    fail(ErrorKind::unsupported, "{} pairs of {} experts pass the limits of one launch, {} and {}", first.m,
+         pieces, kMostPairs, kMostExperts);
+  const FewTiling tiling = few_expert_tiling(f, stream.device().facts());
+  Arguments arguments = arguments_for(calls);
+  arguments.chosen = choice.chosen;
+  arguments.x_share = choice.per_choice ? 1 : int32_t(choice.top_k);
+  const int64_t units = arguments.groups / (gated ? 2 : 1), slots = std::min(first.m, pieces);
+  const int64_t resident = 2 * stream.device().facts().multiprocessors;
+  LaunchShape shape;
+  shape.grid[0] = unsigned(std::clamp<int64_t>(ceil_div(resident, slots), 1, units));
+  shape.grid[1] = unsigned(slots);
+  shape.block = unsigned(32 * tiling.k_warps);
+  shape.shared_bytes = unsigned(few_shared_bytes(f, tiling));
+  shape.overlap_previous = first.overlap_previous;
+  stream.launch(kernels.get(few_variant(f, tiling, gated, true), "matmul_few"), shape, arguments);
+}
+
+}  // namespace cairn::cuda

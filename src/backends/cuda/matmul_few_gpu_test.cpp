@@ -1,0 +1,334 @@
+// Products of few rows, and the unpacking of weights, against double on the CPU.
+#include "backends/cuda/matmul_few.h"
+
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "backends/cuda/testing.h"
+#include "base/checked.h"
+#include "base/float16.h"
+
+namespace cairn::cuda {
+namespace {
+
+using testing::Gpu;
+using testing::normal;
+
+// A matrix in a form, with the values that it stands for.
+struct Sample {
+  DeviceMatrix matrix;
+  std::vector<float> values;
+};
+
+// Random codes; the f16 and bf16 fields of random bytes below 0x40 are small and finite.
+Sample sample(Gpu& gpu, const Form& f, int64_t rows, int64_t cols, unsigned seed, bool values = true) {
+  std::mt19937 random(seed);
+  Sample s;
+  s.matrix.form = &f;
+  s.matrix.rows = rows, s.matrix.cols = cols;
+  s.matrix.piece_bytes = packed_bytes(f, rows, cols);
+  std::vector<std::byte> packed(s.matrix.piece_bytes);
+  if (f.layout == Layout::blocks) {
+    const int sections = f.group > 128 ? 1 : f.chunk / 128;
+    const size_t block = size_t(f.block_bytes()), rows_at = block - size_t(8 * f.row_scale_bytes()),
+                 scales_at = rows_at - size_t(8 * sections * f.section_scale_bytes());
+    for (size_t i = 0; i < packed.size(); ++i) {
+      const auto byte = random();
+      const bool integer = i % block < scales_at || (i % block < rows_at && f.row_scale_bytes() > 0);
+      packed[i] = std::byte(integer                    ? byte
+                            : f.scales == Scales::e8m0 ? (byte & 0x0f) | 0x70  // 2^-16 to 2^-1
+                                                       : byte & 0x3f);
+    }
+  } else {
+    for (size_t i = 0; i + 1 < packed.size(); i += 2) {
+      const float v = std::normal_distribution<float>()(random);
+      const uint16_t h = f.layout == Layout::bf16_rows ? float_to_bf16(v) : float_to_f16(v);
+      std::memcpy(packed.data() + i, &h, 2);
+    }
+  }
+  if (f.scales == Scales::half_zero)  // -(128 + zero), zero in 0..15
+    for (size_t at = 0; at + size_t(f.block_bytes()) <= packed.size(); at += size_t(f.block_bytes()))
+      for (int r = 0; r < 8; ++r) {
+        const uint16_t offset = float_to_bf16(-128.0f - float(random() % 16));
+        std::memcpy(packed.data() + at + size_t(f.block_bytes() - 32 + r * 4 + 2), &offset, 2);
+      }
+  for (int64_t r = 0; values && r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c) s.values.push_back(packed_value(f, packed.data(), rows, cols, r, c));
+  s.matrix.own = gpu.upload(packed);
+  s.matrix.data = s.matrix.own.address();
+  return s;
+}
+
+struct Wanted {
+  std::vector<double> y, magnitude;  // [m, rows]
+};
+Wanted product(const std::vector<float>& w, int64_t rows, int64_t cols, const std::vector<float>& x,
+               int64_t m) {
+  Wanted out{std::vector<double>(size_t(m * rows)), std::vector<double>(size_t(m * rows))};
+  for (int64_t t = 0; t < m; ++t)
+    for (int64_t r = 0; r < rows; ++r) {
+      double sum = 0, magnitude = 0;
+      for (int64_t c = 0; c < cols; ++c) {
+        const double v = double(x[size_t(t * cols + c)]) * w[size_t(r * cols + c)];
+        sum += v, magnitude += std::abs(v);
+      }
+      out.y[size_t(t * rows + r)] = sum, out.magnitude[size_t(t * rows + r)] = magnitude;
+    }
+  return out;
+}
+
+// x and codes are exact in bf16 and products in f32, so that only additions round: the tensor cores cut sums
+// of 16 products at 2^-23 of the largest, a part has at most 1000 of them, and scales add three roundings.
+constexpr double kSumError = 1e-5;
+
+void expect_product(const std::vector<float>& got, const Wanted& wanted, double relative,
+                    const std::string& what) {
+  ASSERT_EQ(got.size(), wanted.y.size());
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_NEAR(got[i], wanted.y[i],
+                kSumError * wanted.magnitude[i] + relative * std::abs(wanted.y[i]) + 1e-30)
+        << what << " at " << i;
+}
+
+std::vector<float> run_few(Gpu& gpu, const DeviceMatrix& w, const Buffer& x, int64_t m,
+                           const FewTiling* tiling = nullptr) {
+  MatMulCall call;
+  call.w = &w, call.x = x.address(), call.m = m, call.y_f32 = true;
+  const auto y = gpu.poisoned(size_t(m * w.rows) * 4);
+  call.y = y.address();
+  if (tiling)
+    matmul_few(gpu.kernels, gpu.stream, std::span(&call, 1), *tiling);
+  else
+    matmul_few(gpu.kernels, gpu.stream, call);
+  return gpu.download<float>(y);
+}
+
+void prepare(Gpu& gpu) {
+  static bool done = false;
+  if (done) return;
+  done = true;
+  std::vector<Variant> all;
+  for (const auto& f : forms()) {
+    for (const auto& v : matmul_few_variants(f, 4096, 4096, false, gpu.device.facts())) all.push_back(v);
+    all.push_back(unpack_variant(f));
+  }
+  gpu.kernels.prepare(all);
+}
+
+class MatMulFew : public ::testing::TestWithParam<const Form*> {};
+
+TEST_P(MatMulFew, AgreesWithDoubleForAnyRows) {
+  CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
+  const Form& f = *GetParam();
+  const int64_t unit = f.layout == Layout::blocks ? std::max(32, f.chunk == 256 ? 256 : 32) : 32;
+  for (const auto& [rows, cols] :
+       {std::pair<int64_t, int64_t>{8, 256}, {24, unit * 3}, {100, 2048}, {515, unit * 11}}) {
+    const auto s = sample(gpu, f, rows, cols, unsigned(rows));
+    for (const int64_t m : {1, 2, 3, 7, 8, 9, 16, 17, 33, 64, 65, 130}) {
+      if (rows == 515 && m > 17 && m != 64) continue;
+      const auto bits = testing::as_bf16(normal(size_t(m * cols), unsigned(m)));
+      const auto x = gpu.upload(bits);
+      expect_product(run_few(gpu, s.matrix, x, m), product(s.values, rows, cols, testing::as_float(bits), m),
+                     0, fmt::format("{} [{}, {}] m {}", f.name, rows, cols, m));
+    }
+  }
+}
+
+TEST_P(MatMulFew, RowsDoNotDependOnOtherRows) {
+  CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
+  const Form& f = *GetParam();
+  for (const int64_t rows : {264, 4096}) {  // 4096: the tiling of many row tiles
+    const int64_t cols = 2560, m = 66;
+    const auto s = sample(gpu, f, rows, cols, 5, false);
+    const auto bits = testing::as_bf16(normal(size_t(m * cols), 6));
+    const auto x = gpu.upload(bits);
+    const auto all = run_few(gpu, s.matrix, x, m);
+    for (const int64_t few : {1, 2, 8, 9, 16, 20, 32, 33, 64}) {
+      const auto some = run_few(gpu, s.matrix, x, few);
+      ASSERT_EQ(std::memcmp(some.data(), all.data(), some.size() * 4), 0) << f.name << " m " << few;
+    }
+    const std::vector<uint16_t> last(bits.end() - cols, bits.end());
+    const auto alone = run_few(gpu, s.matrix, gpu.upload(last), 1);
+    ASSERT_EQ(std::memcmp(alone.data(), all.data() + (m - 1) * rows, alone.size() * 4), 0) << f.name;
+  }
+}
+
+TEST_P(MatMulFew, UnpacksToRoundedValues) {
+  CAIRN_NEED_GPU(gpu);
+  const Form& f = *GetParam();
+  const int64_t rows = 37, cols = 768;
+  const auto s = sample(gpu, f, rows, cols, 9);
+  const auto y = gpu.poisoned(size_t(30 * cols) * 2);
+  unpack_rows(gpu.kernels, gpu.stream, s.matrix, 0, 5, 30, y.address());
+  const auto got = gpu.download<uint16_t>(y);
+  for (size_t i = 0; i < got.size(); ++i) {
+    const float wanted = s.values[size_t(5 * cols) + i];
+    // the CPU rounds d s q and n m before it subtracts; cancellation leaves up to an ulp of f32 of the larger
+    // one
+    ASSERT_NEAR(bf16_to_float(got[i]), wanted, std::abs(wanted) / 256 + 1e-4) << f.name << " at " << i;
+  }
+}
+
+std::vector<const Form*> all_forms() {
+  std::vector<const Form*> all;
+  for (const auto& f : forms()) all.push_back(&f);
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(All, MatMulFew, ::testing::ValuesIn(all_forms()),
+                         [](const auto& p) { return std::string(p.param->name); });
+
+TEST(MatMulFew, TilingsDoNotChangeABit) {
+  CAIRN_NEED_GPU(gpu);
+  for (const char* name : {"bf16", "q4_k", "q6_k"}) {
+    const Form& f = form(name);
+    const int64_t rows = 520, cols = 2048 + 256;
+    const auto s = sample(gpu, f, rows, cols, 1, false);
+    for (const int64_t m : {1, 5, 16, 40}) {
+      const auto x = gpu.upload(testing::as_bf16(normal(size_t(m * cols), 2)));
+      const auto wanted = run_few(gpu, s.matrix, x, m);
+      for (FewTiling t :
+           {FewTiling{1, 1, 8, 1, 1, 3}, FewTiling{2, 2, 8, 1, 1, 2}, FewTiling{1, 1, 2, 4, 4, 2},
+            FewTiling{1, 4, 1, 8, 8, 2}, FewTiling{1, 2, 1, 8, 1, 2}, FewTiling{2, 1, 4, 2, 2, 2}}) {
+        if (t.cluster > 1 && gpu.device.facts().capability < 90) continue;
+        if (few_shared_bytes(f, t) > gpu.device.facts().shared_per_block) continue;
+        const auto got = run_few(gpu, s.matrix, x, m, &t);
+        ASSERT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * 4), 0)
+            << name << " m " << m << ' ' << few_variant(f, t, false).id();
+      }
+    }
+  }
+}
+
+TEST(MatMulFew, EpiloguesDoWhatTheySay) {
+  CAIRN_NEED_GPU(gpu);
+  for (const char* name : {"bf16", "q4_k"}) {
+    const Form& f = form(name);
+    const int64_t rows = 100, cols = 512;
+    const auto s = sample(gpu, f, rows, cols, 1), u = sample(gpu, f, rows, cols, 2);
+    // small enough that activations are not saturated
+    for (const int64_t m : {1, 9, 40}) {
+      const auto bits = testing::as_bf16(normal(size_t(m * cols), 3, 0.01f));
+      const auto x = gpu.upload(bits);
+      const auto gate = product(s.values, rows, cols, testing::as_float(bits), m),
+                 up = product(u.values, rows, cols, testing::as_float(bits), m);
+      const auto bias = normal(size_t(rows), 4), add = normal(size_t(m * (rows + 8)), 5);
+      const auto bias_buffer = gpu.upload(bias), add_buffer = gpu.upload(add);
+      MatMulCall call;
+      call.w = &s.matrix, call.x = x.address(), call.m = m;
+      {
+        auto y = gpu.upload(add);  // in place: the residual
+        call.y = y.address(), call.add = y.address(), call.y_stride = rows + 8, call.y_f32 = true;
+        call.bias = bias_buffer.address(), call.scale = 0.5f, call.softcap = 2;
+        matmul_few(gpu.kernels, gpu.stream, call);
+        const auto got = gpu.download<float>(y);
+        for (int64_t t = 0; t < m; ++t)
+          for (int64_t r = 0; r < rows + 8; ++r) {
+            const auto at = size_t(t * (rows + 8) + r);
+            double wanted = add[at];
+            if (r < rows) wanted += 2 * std::tanh((0.5 * gate.y[size_t(t * rows + r)] + bias[size_t(r)]) / 2);
+            ASSERT_NEAR(got[at], wanted, 2e-5 * (1 + std::abs(wanted)))
+                << name << " row " << t << " col " << r;
+          }
+      }
+      call = {};
+      call.w = &s.matrix, call.up = &u.matrix, call.x = x.address(), call.m = m;
+      call.activation = program::Activation::silu;
+      const auto y = gpu.poisoned(size_t(m * rows) * 2);
+      call.y = y.address();
+      matmul_few(gpu.kernels, gpu.stream, call);
+      const auto got = testing::as_float(gpu.download<uint16_t>(y));
+      for (size_t i = 0; i < got.size(); ++i) {
+        const double wanted = gate.y[i] / (1 + std::exp(-gate.y[i])) * up.y[i];
+        ASSERT_NEAR(got[i], wanted, std::abs(wanted) / 250 + 1e-4) << name << " gated m " << m << " at " << i;
+      }
+    }
+  }
+}
+
+TEST(MatMulFew, SeveralMatricesShareOneLaunch) {
+  CAIRN_NEED_GPU(gpu);
+  const Form& f = form("bf16");
+  const int64_t cols = 1024, rows[3] = {300, 64, 72};
+  for (const int64_t m : {1, 8, 33}) {
+    const auto x = gpu.upload(testing::as_bf16(normal(size_t(m * cols), 3)));
+    std::vector<Sample> samples;
+    std::vector<Buffer> outputs;
+    std::vector<MatMulCall> calls;
+    for (unsigned i = 0; i < 3; ++i) {
+      samples.push_back(sample(gpu, f, rows[i], cols, i));
+      outputs.push_back(gpu.poisoned(size_t(m * rows[i]) * 4));
+    }
+    for (size_t i = 0; i < 3; ++i) {
+      MatMulCall call;
+      call.w = &samples[i].matrix, call.x = x.address(), call.m = m, call.y_f32 = true;
+      call.y = outputs[i].address();
+      calls.push_back(call);
+    }
+    matmul_few(gpu.kernels, gpu.stream, calls);
+    for (size_t i = 0; i < 3; ++i) {
+      const auto got = gpu.download<float>(outputs[i]), alone = run_few(gpu, samples[i].matrix, x, m);
+      ASSERT_EQ(std::memcmp(got.data(), alone.data(), got.size() * 4), 0) << "matrix " << i << " m " << m;
+    }
+  }
+}
+
+TEST(MatMulFew, ExpertsMultiplyTheRowsThatChoseThem) {
+  CAIRN_NEED_GPU(gpu);
+  for (const char* name : {"bf16", "q4_k", "q6_k"}) {
+    const Form& f = form(name);
+    const int64_t experts = 40, rows = 72, cols = 768;
+    std::vector<Sample> pieces;
+    DeviceMatrix w;
+    w.form = &f;
+    w.rows = rows, w.cols = cols, w.pieces = experts, w.piece_bytes = packed_bytes(f, rows, cols);
+    w.own = Buffer(gpu.device, w.piece_bytes * size_t(experts));
+    w.data = w.own.address();
+    for (int64_t e = 0; e < experts; ++e) {
+      pieces.push_back(sample(gpu, f, rows, cols, unsigned(e)));
+      gpu.stream.copy(w.piece(e), pieces.back().matrix.data, w.piece_bytes);
+    }
+    for (const bool per_choice : {false, true})
+      for (const int64_t tokens : {1, 3, 40}) {
+        const int64_t top_k = 6, pairs = tokens * top_k, x_rows = per_choice ? pairs : tokens;
+        std::mt19937 random{unsigned(tokens)};
+        std::vector<int32_t> chosen;
+        for (int64_t t = 0; t < tokens; ++t)
+          for (int64_t s = 0; s < top_k; ++s)  // expert 7 gets a row of every token: more than a tile
+            chosen.push_back(s == 0 ? 7 : int32_t(random() % uint32_t(experts)));
+        const auto bits = testing::as_bf16(normal(size_t(x_rows * cols), 3));
+        const auto values = testing::as_float(bits);
+        const auto x = gpu.upload(bits);
+        const auto choice = gpu.upload(chosen);
+        const auto y = gpu.poisoned(size_t(pairs * rows) * 4);
+        MatMulCall call;
+        call.w = &w, call.x = x.address(), call.m = pairs, call.y = y.address(), call.y_f32 = true;
+        expert_matmul_few(gpu.kernels, gpu.stream, std::span(&call, 1),
+                          {choice.address(), top_k, per_choice});
+        const auto got = gpu.download<float>(y);
+        for (int64_t i = 0; i < pairs; ++i) {
+          const int64_t row = per_choice ? i : i / top_k;
+          const std::vector<float> one(values.begin() + row * cols, values.begin() + (row + 1) * cols);
+          const std::vector<float> part(got.begin() + i * rows, got.begin() + (i + 1) * rows);
+          expect_product(part, product(pieces[size_t(chosen[size_t(i)])].values, rows, cols, one, 1), 0,
+                         fmt::format("{} tokens {} pair {}", name, tokens, i));
+          // the same bits as the expert's matrix alone gives
+          const std::vector<uint16_t> one_bits(bits.begin() + row * cols, bits.begin() + (row + 1) * cols);
+          if (i < 8) {
+            const auto alone =
+                run_few(gpu, pieces[size_t(chosen[size_t(i)])].matrix, gpu.upload(one_bits), 1);
+            ASSERT_EQ(std::memcmp(alone.data(), part.data(), part.size() * 4), 0) << name << " pair " << i;
+          }
+        }
+      }
+  }
+}
+
+}  // namespace
+}  // namespace cairn::cuda
