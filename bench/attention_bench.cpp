@@ -1,7 +1,7 @@
 // Attention of one layer after the other over a paged cache: GB/s of keys and values in decode, GFLOP/s in
 // prefill, beside the read bandwidth and the FMA peak measured in the same minutes.
 //
-//   attention_bench [threads] [heads kv_heads head_dim layers]
+//   attention_bench [threads] [heads kv_heads head_dim layers] [decode|prefill|all] [f32|f16|bf16|q8_0] [tokens of decode]
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "backends/cpu/attention.h"
@@ -157,9 +158,11 @@ void prefill(const Model& m, kv::KvForm form, int64_t tokens, ThreadPool& thread
       repeat(5, [&] { cpu::attention(threads, p, plan, cache.pool, 0, q.data(), out.data(), scratch); });
   // Only the products under the causal mask count as work.
   const double flops = double(tokens) * double(tokens + 1) / 2 * p.heads * 2 * (p.head_dim_k + p.head_dim_v);
-  fmt::print("prefill {:>5} {:>6} tokens  {:8.3f} ms ({:.3f}..{:.3f}) per layer  {:7.1f} GFLOP/s\n",
-             to_string(form), tokens, time.median * 1e3, time.low * 1e3, time.high * 1e3,
-             flops / time.median * 1e-9);
+  fmt::print(
+      "prefill {:>5} {:>6} tokens  {:8.3f} ms ({:.3f}..{:.3f}) per layer, {:6.2f} us per token  {:7.1f} "
+      "GFLOP/s\n",
+      to_string(form), tokens, time.median * 1e3, time.low * 1e3, time.high * 1e3,
+      time.median / double(tokens) * 1e6, flops / time.median * 1e-9);
   std::fflush(stdout);
 }
 
@@ -176,8 +179,11 @@ int main(int argc, char** argv) {
              m.params.heads, m.params.kv_heads, m.params.head_dim_k, m.layers);
   AlignedBuffer buffer(size_t{1} << 30);
   fill(reinterpret_cast<float*>(buffer.data()), buffer.size() / 4, 4);
+  const std::string_view what = argc > 6 ? argv[6] : "all", only = argc > 7 ? argv[7] : "";
   for (const kv::KvForm form : {kv::KvForm::f32, kv::KvForm::f16, kv::KvForm::bf16, kv::KvForm::q8_0}) {
-    decode(m, form, 32768, threads, buffer);
-    for (const int64_t tokens : {512, 4096}) prefill(m, form, tokens, threads);
+    if (!only.empty() && only != to_string(form)) continue;
+    if (what != "prefill") decode(m, form, argument(8, 32768), threads, buffer);
+    if (what == "decode") continue;
+    for (const int64_t tokens : {512, 1024, 2048, 4096, 8192}) prefill(m, form, tokens, threads);
   }
 }

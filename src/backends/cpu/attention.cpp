@@ -191,17 +191,15 @@ class Call {
     for (; t < tile + kTileTokens; ++t) rows[t - tile] = zeros;
   }
 
-  // Asks for a tile's stored rows to come into the second-level cache: the run of a head's rows in a page is
-  // too short for the hardware to foresee the next.
-  void fetch(kv::Part part, const attention::QueryRows& s, int kv_head, int64_t tile, int64_t end) const {
-    const int64_t page_tokens = pool_.config().page_tokens, row_bytes = pool_.row_bytes(part);
-    for (int64_t t = tile; t < std::min(end, tile + kTileTokens);) {
-      const int64_t run = std::min({page_tokens - t % page_tokens, end - t, tile + kTileTokens - t});
-      const std::byte* rows = pool_.head(part, layer_, s.block_table[size_t(t / page_tokens)], kv_head) +
-                              t % page_tokens * row_bytes;
-      for (int64_t at = 0; at < run * row_bytes; at += 64) __builtin_prefetch(rows + at, 0, 2);
-      t += run;
-    }
+  // The rows of one head's tile.
+  struct TileRows {
+    const std::byte *k[kTileTokens], *v[kTileTokens];
+  };
+  void tile_rows(const attention::WorkItem& item, int head, int64_t tile, const std::byte* zeros,
+                 TileRows& rows) const {
+    const attention::QueryRows& s = plan_.sequences[size_t(item.sequence)];
+    tile_rows(kv::Part::K, s, item.kv_head + head, tile, item.token_begin, item.token_end, zeros, rows.k);
+    tile_rows(kv::Part::V, s, item.kv_head + head, tile, item.token_begin, item.token_end, zeros, rows.v);
   }
 
   // Leaves in bench.total the state of the item's vectors over the item's tokens.
@@ -237,10 +235,15 @@ class Call {
     args.softcap = p_.softcap;
     args.scores = bench.scores;
     args.turned = bench.turned;
+    args.form = form;
     args.k = bench.k;
     args.v = bench.v;
     args.vectors = std::min(vectors, kStripVectors);
     (few ? few->begin : kernels_.begin)(args);
+
+    TileRows rows[2];
+    TileRows *now = &rows[0], *next = &rows[1];
+    tile_rows(item, 0, item.token_begin / kTileTokens * kTileTokens, bench.zeros, *next);
 
     bench.total.clear(all, dim_v_);
     bool first_part = true;
@@ -250,8 +253,10 @@ class Call {
       if (!first_part) state.clear(all, dim_v_);
       for (int64_t tile = begin / kTileTokens * kTileTokens; tile < end; tile += kTileTokens)
         for (int h = 0; h < item.kv_heads; ++h) {
-          const std::byte* rows[kTileTokens];
           const int tokens = int(std::min<int64_t>(end - tile, kTileTokens)), kv_head = item.kv_head + h;
+          std::swap(now, next);
+          const bool same_tile = h + 1 < item.kv_heads;
+          tile_rows(item, same_tile ? h + 1 : 0, same_tile ? tile : tile + kTileTokens, bench.zeros, *next);
           const auto set_strip = [&](int first) {
             args.vectors = std::min(kStripVectors, vectors - first);
             set_masks(item, s, kv_head, tile, first, masks, args);
@@ -262,30 +267,21 @@ class Call {
             args.l = state.l + at;
             return args.tokens > 0;
           };
-          const auto pack_keys = [&] {
-            tile_rows(kv::Part::K, s, kv_head, tile, begin, end, bench.zeros, rows);
-            pack_k(form, rows, tokens, p_.head_dim_k, dim_k_, bench.k);
-          };
-          const auto pack_values = [&] {
-            tile_rows(kv::Part::V, s, kv_head, tile, begin, end, bench.zeros, rows);
-            kernels_.pack_v(form, rows, tokens, p_.head_dim_v, dim_v_, bench.v);
-          };
-          if (vectors <= kStripVectors) {  // memory sets the pace: ask for what comes next
-            const bool same_tile = h + 1 < item.kv_heads;
-            for (const kv::Part part : {kv::Part::K, kv::Part::V})
-              fetch(part, s, same_tile ? kv_head + 1 : item.kv_head, same_tile ? tile : tile + kTileTokens,
-                    item.token_end);
-          }
+          args.next_k = next->k;
+          args.next_v = next->v;
+          const PackArgs keys{form, now->k, next->k, few != nullptr, tokens, p_.head_dim_k, dim_k_, bench.k};
+          const PackArgs values{form,   now->v,        next->v, few != nullptr,
+                                tokens, p_.head_dim_v, dim_v_,  bench.v};
           if (few) {  // the values are packed while the scores are on their way
             if (!set_strip(0)) continue;
-            pack_keys();
+            pack_k(keys);
             few->scores(args);
-            pack_values();
+            kernels_.pack_v(values);
             few->strip(args);
             continue;
           }
-          pack_keys();
-          pack_values();
+          pack_k(keys);
+          kernels_.pack_v(values);
           for (int first = 0; first < vectors; first += kStripVectors)
             if (set_strip(first)) kernels_.strip(args);
         }

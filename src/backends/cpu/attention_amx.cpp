@@ -148,19 +148,21 @@ void pack_q(const float* const* rows, int dim, int dim_padded, void* strip) {
 
 // [64 tokens][dim], each 16 in the order 0, 4, 8, 12, 1, 5, ...
 template <RowForm form, bool whole>
-void pack_k_form(const std::byte* const* rows, int tokens, int dim, int dim_padded, uint16_t* tile) {
-  for (int t = 0; t < tokens; t += 16)
-    for (int i = 0; i < 16; ++i, tile += dim_padded) {
-      const std::byte* row = rows[t + i % 4 * 4 + i / 4];
-      for (int d = 0; d < dim_padded; d += 32)
-        _mm512_storeu_si512(tile + d, load_bf16_row<form, whole>(row, d, dim));
+void pack_k_form(const PackArgs& a) {
+  auto* tile = static_cast<uint16_t*>(a.tile);
+  for (int t = 0; t < a.tokens; t += 16)
+    for (int i = 0; i < 16; ++i, tile += a.dim_padded) {
+      const int token = t + i % 4 * 4 + i / 4;
+      for (int d = 0; d < a.dim_padded; d += 32) {
+        _mm512_storeu_si512(tile + d, load_bf16_row<form, whole>(a.rows[token], d, a.dim));
+        if (i % 2 == 0) ask_for(form, a.next[(t + i) / 2], d);
+      }
     }
 }
 
-void pack_k(RowForm form, const std::byte* const* rows, int tokens, int dim, int dim_padded, void* tile) {
-  with_form(form, dim == dim_padded, [&]<RowForm constant, bool whole>() {
-    pack_k_form<constant, whole>(rows, tokens, dim, dim_padded, static_cast<uint16_t*>(tile));
-  });
+void pack_k(const PackArgs& a) {
+  with_form(a.form, a.dim == a.dim_padded,
+            [&]<RowForm constant, bool whole>() { pack_k_form<constant, whole>(a); });
 }
 
 // [16 tokens as packed][4] to rows of 16 tokens in order.
@@ -199,6 +201,7 @@ void scores(const StripArgs& a) {
       _tile_loadd(5, q, 64);
       _tile_loadd(4, k, key_stride);
       _tile_dpbf16ps(2, 4, 5);
+      for (int i = 0; i < 16; ++i) ask_for(a.form, a.next_k[32 + t / 2 + i], d);
       if (both) {
         _tile_loadd(4, k + 16 * key_stride, key_stride);
         _tile_dpbf16ps(3, 4, 5);
@@ -233,6 +236,7 @@ void strip(const StripArgs& a) {
       _tile_dpbf16ps(0, 7, 6);
       _tile_loadd(6, v + 16, value_stride);
       _tile_dpbf16ps(1, 7, 6);
+      for (int i = 0; i < 16; ++i) ask_for(a.form, a.next_v[32 + t / 2 + i], d);
     }
     _tile_stored(0, o, value_stride);
     _tile_stored(1, o + 16, value_stride);

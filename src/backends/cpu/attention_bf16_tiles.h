@@ -69,12 +69,15 @@ __m512i load_bf16_row(const std::byte* row, int d, int dim) {
 }
 
 template <RowForm form, bool whole>
-void pack_k_form(const std::byte* const* rows, int tokens, int dim, int dim_padded, uint32_t* tile) {
-  for (int t = 0; t < tokens; t += 16)
-    for (int d = 0; d < dim_padded; d += 32) {
+void pack_k_form(const PackArgs& a) {
+  auto* const tile = static_cast<uint32_t*>(a.tile);
+  for (int t = 0; t < a.tokens; t += 16)
+    for (int d = 0; d < a.dim_padded; d += 32) {
       __m512 pairs[16];
-      for (int i = 0; i < 16; ++i)
-        pairs[i] = _mm512_castsi512_ps(load_bf16_row<form, whole>(rows[t + i], d, dim));
+      for (int i = 0; i < 16; ++i) {
+        pairs[i] = _mm512_castsi512_ps(load_bf16_row<form, whole>(a.rows[t + i], d, a.dim));
+        ask_for(form, a.next[t + i], d);
+      }
       Avx512::transpose(pairs);
       for (int i = 0; i < 16; ++i) _mm512_storeu_ps(tile + (d / 2 + i) * kTokens + t, pairs[i]);
     }
@@ -88,12 +91,14 @@ inline __m512i interleave(__m512i both) {
 }
 
 template <RowForm form, bool whole>
-void pack_v_form(const std::byte* const* rows, int tokens, int dim, int dim_padded, uint32_t* tile) {
+void pack_v_form(const PackArgs& args) {
+  auto* tile = static_cast<uint32_t*>(args.tile);
+  const int dim = args.dim;
   const int pairs =
-      (tokens + 31) / 32 * 16;  // AMX reads 32 tokens at a time; the rows past `tokens` are zeros
+      (args.tokens + 31) / 32 * 16;  // AMX reads 32 tokens at a time; the rows past `tokens` are zeros
   for (int pair = 0; pair < pairs; ++pair) {
-    const std::byte *even = rows[2 * pair], *odd = rows[2 * pair + 1];
-    for (int d = 0; d < dim_padded; d += 32, tile += 32) {
+    const std::byte *even = args.rows[2 * pair], *odd = args.rows[2 * pair + 1];
+    for (int d = 0; d < args.dim_padded; d += 32, tile += 32) {
       __m512i low, high;
       if constexpr (form == RowForm::bf16) {
         const __m512i a = load_bf16_row<form, whole>(even, d, dim),
@@ -104,6 +109,12 @@ void pack_v_form(const std::byte* const* rows, int tokens, int dim, int dim_padd
         const Floats a = load_floats<form, whole>(even, d, dim), b = load_floats<form, whole>(odd, d, dim);
         low = to_bf16(a.low, b.low);
         high = to_bf16(a.high, b.high);
+      }
+      if (args.half) {
+        ask_for(form, args.next[pair], d);
+      } else {
+        ask_for(form, args.next[2 * pair], d);
+        ask_for(form, args.next[2 * pair + 1], d);
       }
       _mm512_storeu_si512(tile, interleave(low));
       _mm512_storeu_si512(tile + 16, interleave(high));
@@ -126,18 +137,14 @@ void with_form(RowForm form, bool whole, F&& f) {
   }
 }
 
-void pack_k_bf16(RowForm form, const std::byte* const* rows, int tokens, int dim, int dim_padded,
-                 void* tile) {
-  with_form(form, dim == dim_padded, [&]<RowForm constant, bool whole>() {
-    pack_k_form<constant, whole>(rows, tokens, dim, dim_padded, static_cast<uint32_t*>(tile));
-  });
+void pack_k_bf16(const PackArgs& a) {
+  with_form(a.form, a.dim == a.dim_padded,
+            [&]<RowForm constant, bool whole>() { pack_k_form<constant, whole>(a); });
 }
 
-void pack_v_bf16(RowForm form, const std::byte* const* rows, int tokens, int dim, int dim_padded,
-                 void* tile) {
-  with_form(form, dim == dim_padded, [&]<RowForm constant, bool whole>() {
-    pack_v_form<constant, whole>(rows, tokens, dim, dim_padded, static_cast<uint32_t*>(tile));
-  });
+void pack_v_bf16(const PackArgs& a) {
+  with_form(a.form, a.dim == a.dim_padded,
+            [&]<RowForm constant, bool whole>() { pack_v_form<constant, whole>(a); });
 }
 
 // 2^x to 3e-6 of itself, far below the rounding of a probability to bf16; 0 for -infinity, NaN for NaN.

@@ -35,42 +35,47 @@ typename V::F load_row(RowForm form, const std::byte* row, int d, int dim) {
 }
 
 template <typename V, RowForm form>
-void pack_k_form(const std::byte* const* rows, int tokens, int dim, int dim_padded, float* tile) {
-  for (int t = 0; t < tokens; t += V::N)
-    for (int d = 0; d < dim_padded; d += V::N) {
+void pack_k_form(const PackArgs& a) {
+  auto* const tile = static_cast<float*>(a.tile);
+  for (int t = 0; t < a.tokens; t += V::N)
+    for (int d = 0; d < a.dim_padded; d += V::N) {
       typename V::F block[V::N];
-      for (int i = 0; i < V::N; ++i) block[i] = load_row<V>(form, rows[t + i], d, dim);
+      for (int i = 0; i < V::N; ++i) {
+        block[i] = load_row<V>(form, a.rows[t + i], d, a.dim);
+        if (V::N >= 16 || d % 16 == 0) ask_for(form, a.next[t + i], d);
+      }
       V::transpose(block);
       for (int i = 0; i < V::N; ++i) V::store(tile + (d + i) * kTokens + t, block[i]);
     }
 }
 
 template <typename V, RowForm form>
-void pack_v_form(const std::byte* const* rows, int tokens, int dim, int dim_padded, float* tile) {
-  for (int t = 0; t < tokens; ++t)
-    for (int d = 0; d < dim_padded; d += V::N)
-      V::store(tile + t * dim_padded + d, load_row<V>(form, rows[t], d, dim));
+void pack_v_form(const PackArgs& a) {
+  auto* const tile = static_cast<float*>(a.tile);
+  for (int t = 0; t < a.tokens; ++t)
+    for (int d = 0; d < a.dim_padded; d += V::N) {
+      V::store(tile + t * a.dim_padded + d, load_row<V>(form, a.rows[t], d, a.dim));
+      if (V::N >= 16 || d % 16 == 0) ask_for(form, a.next[t], d);
+    }
 }
 
 template <typename V>
-void pack_k(RowForm form, const std::byte* const* rows, int tokens, int dim, int dim_padded, void* tile) {
-  auto* out = static_cast<float*>(tile);
-  switch (form) {
-    case RowForm::f32: return pack_k_form<V, RowForm::f32>(rows, tokens, dim, dim_padded, out);
-    case RowForm::f16: return pack_k_form<V, RowForm::f16>(rows, tokens, dim, dim_padded, out);
-    case RowForm::bf16: return pack_k_form<V, RowForm::bf16>(rows, tokens, dim, dim_padded, out);
-    case RowForm::q8_0: return pack_k_form<V, RowForm::q8_0>(rows, tokens, dim, dim_padded, out);
+void pack_k(const PackArgs& a) {
+  switch (a.form) {
+    case RowForm::f32: return pack_k_form<V, RowForm::f32>(a);
+    case RowForm::f16: return pack_k_form<V, RowForm::f16>(a);
+    case RowForm::bf16: return pack_k_form<V, RowForm::bf16>(a);
+    case RowForm::q8_0: return pack_k_form<V, RowForm::q8_0>(a);
   }
 }
 
 template <typename V>
-void pack_v(RowForm form, const std::byte* const* rows, int tokens, int dim, int dim_padded, void* tile) {
-  auto* out = static_cast<float*>(tile);
-  switch (form) {
-    case RowForm::f32: return pack_v_form<V, RowForm::f32>(rows, tokens, dim, dim_padded, out);
-    case RowForm::f16: return pack_v_form<V, RowForm::f16>(rows, tokens, dim, dim_padded, out);
-    case RowForm::bf16: return pack_v_form<V, RowForm::bf16>(rows, tokens, dim, dim_padded, out);
-    case RowForm::q8_0: return pack_v_form<V, RowForm::q8_0>(rows, tokens, dim, dim_padded, out);
+void pack_v(const PackArgs& a) {
+  switch (a.form) {
+    case RowForm::f32: return pack_v_form<V, RowForm::f32>(a);
+    case RowForm::f16: return pack_v_form<V, RowForm::f16>(a);
+    case RowForm::bf16: return pack_v_form<V, RowForm::bf16>(a);
+    case RowForm::q8_0: return pack_v_form<V, RowForm::q8_0>(a);
   }
 }
 
