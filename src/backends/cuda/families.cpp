@@ -38,6 +38,8 @@ std::span<const Family> kernel_families() {
        "double on the CPU (attention_gpu_test.cpp)", attention_merge_variants},
       {"attention_prompt.cu", "attention of prompt rows with mma.sync",
        "double on the CPU (attention_gpu_test.cpp)", attention_prompt_variants},
+      {"quantize_rows.cu", "rows in e4m3 with a scale each", "double on the CPU (matmul_many_gpu_test.cpp)",
+       quantize_rows_stock},
   };
   return kFamilies;
 }

@@ -11,58 +11,71 @@
 namespace cairn::cuda {
 namespace {
 
-// As the kernels declare it.
+// As the kernels declare them.
 struct Epilogue {
   Address bias = 0, add = 0, y = 0;
   int64_t y_stride = 0;
   float scale = 1, softcap = 0;
 };
+struct Scales {
+  Address x = 0, w = 0, up = 0;
+};
+struct Experts {
+  Address begins = 0;
+  int count = 0;
+};
 
 // Rows of tiles that are worked on together, so that what neighbours share stays in L2.
 constexpr int kTileGroup = 8;
 constexpr int kPieceRows = 64, kPieceBytes = kPieceRows * 128;  // kernels/matmul_many_sm90.cu
+constexpr int64_t kMostExperts = 512;                           // kernels/expert_tiles.cuh
 
 // Warps of a block of kernels/matmul_many.cu.
 int warps_m(const ManyTile& tile) { return tile.rows >= 128 ? 2 : 1; }
 int warps_n(const ManyTile& tile) { return tile.columns / 32; }
 
-bool gated(const MatMulCall& call) { return call.up != nullptr; }
-
-// How the results leave the kernel. Boxed: by the copy engine, which needs rows on 16 bytes; adds what is in
-// y already by itself.
+// What a variant is made of besides its tile.
 struct Way {
-  bool boxed, added, capped;
+  DenseRows::Element element = DenseRows::Element::bf16;
+  bool block_scales = false, y_f32 = false, gated = false, experts = false;
+  program::Activation activation = program::Activation::identity;
+  // Boxed: results leave by the copy engine, which needs rows on 16 bytes and adds to what is in y by itself.
+  bool boxed = true, added = false, capped = false;
 };
-Way way_of(const MatMulCall& call, int64_t stride) {
+Way way_of(const MatMulCall& call, int64_t stride, bool is_gated) {
   const int64_t bytes = call.y_f32 ? 4 : 2;
-  Way way{};
+  Way way;
+  way.y_f32 = call.y_f32, way.gated = is_gated, way.activation = call.activation;
   way.boxed = call.y % 16 == 0 && stride * bytes % 16 == 0;
   way.added = call.add != 0 && !(way.boxed && call.y_f32 && call.add == call.y);
   way.capped = call.softcap != 0;
   return way;
 }
 
-Variant variant_of(const ManyTile& tile, const MatMulCall& call, bool is_gated, const Way& way) {
+Variant variant_of(const ManyTile& tile, const Way& way) {
   std::vector<std::string> defines;
   const auto define = [&](const char* name, int value) {
     defines.push_back(fmt::format("{}={}", name, value));
   };
   define("TILE_N", tile.columns), define("STAGES", tile.stages);
-  if (call.y_f32) define("OUT_F32", 1);
-  if (is_gated) define("GATED", 1);
-  if (call.activation != program::Activation::identity) define("ACTIVATION", int(call.activation));
+  if (way.y_f32) define("OUT_F32", 1);
+  if (way.gated) define("GATED", 1);
+  if (way.experts) define("EXPERTS", 1);
+  if (way.activation != program::Activation::identity) define("ACTIVATION", int(way.activation));
   if (tile.consumers == 0) {
     define("TILE_M", tile.rows), define("WARPS_M", warps_m(tile)), define("WARPS_N", warps_n(tile));
     return {"matmul_many.cu", std::move(defines)};
   }
-  define("CONSUMERS", tile.consumers), define("SUBTILES", tile.rows / (64 * tile.consumers));
-  if (tile.cluster_m > 1) define("CLUSTER_M", tile.cluster_m);
-  if (tile.cluster_n > 1) define("CLUSTER_N", tile.cluster_n);
+  define("CONSUMERS", tile.consumers);
+  if (way.element == DenseRows::Element::e4m3) define("ELEMENT", 2);
+  if (way.block_scales) define("BLOCK_SCALES", 1);
   if (!way.boxed) define("BOXED", 0);
   if (way.added) define("ADDED", 1);
   if (way.capped) define("CAPPED", 1);
   return {"matmul_many_sm90.cu", std::move(defines)};
 }
+
+int64_t bytes_of(DenseRows::Element e) { return e == DenseRows::Element::e4m3 ? 1 : 2; }
 
 // A matrix of rows for the copy engine, read or written in boxes of box_rows rows of 128 bytes.
 driver::TensorMap tensor_map(Address data, int type, int64_t bytes, int64_t rows, int64_t columns,
@@ -80,129 +93,325 @@ driver::TensorMap tensor_map(Address data, int type, int64_t bytes, int64_t rows
   return map;
 }
 
+// Tiles of a product; with experts the most that m rows can need.
+int64_t most_tiles(const ManyTile& tile, int64_t m, int64_t n, bool is_gated, int64_t experts) {
+  const int64_t down = experts > 0 ? m / tile.rows + std::min(experts, m) : ceil_div(m, tile.rows);
+  return down * ceil_div(n, tile.columns / (is_gated ? 2 : 1));
+}
+
 void launch_sm90(KernelCache& cache, Stream& stream, const DenseRows& w, const DenseRows* up,
-                 const MatMulCall& call, const ManyTile& tile, const Epilogue& epilogue, const Way& way) {
-  const bool pairs = up != nullptr;
-  const int out_columns = tile.columns / (pairs ? 2 : 1), cluster = tile.cluster_m * tile.cluster_n;
-  const int w_box = pairs || tile.cluster_m == 2 ? tile.columns / 2 : tile.columns;
-  const auto x_map = tensor_map(call.x, driver::kTensorBf16, 2, call.m, w.k, w.k, tile.rows / tile.cluster_n);
-  const auto w_map = tensor_map(w.data, driver::kTensorBf16, 2, w.n, w.k, w.k, w_box);
-  const auto up_map = pairs ? tensor_map(up->data, driver::kTensorBf16, 2, w.n, w.k, w.k, w_box) : w_map;
+                 const MatMulCall& call, const DenseOptions& options, const ManyTile& tile,
+                 const Epilogue& epilogue, const Way& way) {
+  const int64_t bytes = bytes_of(w.element), w_rows = w.n * std::max<int64_t>(options.experts.count, 1);
+  const int type = w.element == DenseRows::Element::e4m3 ? driver::kTensorU8 : driver::kTensorBf16;
+  const int w_box = up ? tile.columns / 2 : tile.columns;
+  const auto x_map = tensor_map(call.x, type, bytes, call.m, w.k, w.k, tile.rows);
+  const auto w_map = tensor_map(w.data, type, bytes, w_rows, w.k, w.k, w_box);
+  const auto up_map = up ? tensor_map(up->data, type, bytes, w_rows, w.k, w.k, w_box) : w_map;
   const auto y_map = way.boxed ? tensor_map(call.y, call.y_f32 ? driver::kTensorF32 : driver::kTensorBf16,
                                             call.y_f32 ? 4 : 2, call.m, w.n, epilogue.y_stride, kPieceRows)
                                : w_map;
-  const int64_t tiles =
-      ceil_div(call.m, tile.rows * tile.cluster_m) * ceil_div(w.n, out_columns * tile.cluster_n);
+  const Scales scales = {options.x_scales, w.scales, up ? up->scales : w.scales};
+  const Experts experts = {options.experts.begins, int(options.experts.count)};
   LaunchShape shape;
-  shape.grid[0] =
-      unsigned(std::min<int64_t>(tiles, stream.device().facts().multiprocessors / cluster) * cluster);
+  shape.grid[0] = unsigned(std::min<int64_t>(most_tiles(tile, call.m, w.n, up != nullptr, experts.count),
+                                             stream.device().facts().multiprocessors));
   shape.block = unsigned(tile.consumers + 1) * 128;
-  shape.cluster = unsigned(cluster);
   shape.shared_bytes = unsigned(1024 + tile.stages * ((tile.rows + tile.columns) * 128 + 16) +
-                                (way.boxed ? tile.consumers * 2 * kPieceBytes : 0));
+                                (way.boxed ? tile.consumers * 2 * kPieceBytes : 0) + experts.count * 4);
   shape.overlap_previous = call.overlap_previous;
-  stream.launch(cache.get(variant_of(tile, call, pairs, way), "matmul_many"), shape, x_map, w_map, up_map,
-                y_map, epilogue, int(call.m), int(w.n), int(w.k), kTileGroup);
+  stream.launch(cache.get(variant_of(tile, way), "matmul_many"), shape, x_map, w_map, up_map, y_map, epilogue,
+                scales, experts, int(call.m), int(w.n), int(w.k), kTileGroup);
 }
 
 void launch_any(KernelCache& cache, Stream& stream, const DenseRows& w, const DenseRows* up,
-                const MatMulCall& call, const ManyTile& tile, const Epilogue& epilogue, const Way& way) {
+                const MatMulCall& call, const DenseOptions& options, const ManyTile& tile,
+                const Epilogue& epilogue, const Way& way) {
+  const Experts experts = {options.experts.begins, int(options.experts.count)};
   LaunchShape shape;
-  shape.grid[0] = unsigned(ceil_div(call.m, tile.rows) * ceil_div(w.n, tile.columns / (up ? 2 : 1)));
+  shape.grid[0] = unsigned(most_tiles(tile, call.m, w.n, up != nullptr, experts.count));
   shape.block = unsigned(warps_m(tile) * warps_n(tile) * 32);
   shape.shared_bytes = unsigned(tile.stages * (tile.rows + tile.columns) * 128);
   shape.overlap_previous = call.overlap_previous;
-  stream.launch(cache.get(variant_of(tile, call, up != nullptr, way), "matmul_many"), shape, call.x, w.data,
-                up ? up->data : Address{0}, epilogue, int(call.m), int(w.n), int(w.k), kTileGroup);
+  stream.launch(cache.get(variant_of(tile, way), "matmul_many"), shape, call.x, w.data,
+                up ? up->data : Address{0}, epilogue, experts, int(call.m), int(w.n), int(w.k), kTileGroup);
+}
+
+// Seconds on a Hopper multiprocessor; elsewhere only the comparison counts. A wave of blocks lasts as long as
+// one of its tiles, full or not.
+double seconds(const DeviceFacts& device, const ManyTile& tile, int64_t m, const DenseRows& w, bool is_gated,
+               int64_t experts) {
+  constexpr double kProductsPerSecond = 2.9e12, kTileSeconds = 1e-6;
+  const int64_t down =
+      experts > 0 ? experts * ceil_div(ceil_div(m, experts), tile.rows) : ceil_div(m, tile.rows);
+  const int64_t count = down * ceil_div(w.n, tile.columns / (is_gated ? 2 : 1));
+  return double(ceil_div(count, device.multiprocessors)) *
+         (double(tile.rows * tile.columns) * double(w.k) / (tile.rate * kProductsPerSecond) + kTileSeconds);
 }
 
 }  // namespace
 
-std::vector<ManyTile> many_tiles(int capability) {
+std::vector<ManyTile> many_tiles(int capability, DenseRows::Element element) {
+  if (element == DenseRows::Element::e4m3) {
+    if (capability != 90) return {};
+    return {{.rows = 128, .columns = 128, .stages = 6, .consumers = 2},
+            {.rows = 64, .columns = 128, .stages = 8, .consumers = 1, .rate = 0.6}};
+  }
   if (capability != 90)  // 96 KiB of shared memory at most: what an sm_86 has
-    return {{.rows = 128, .columns = 128, .stages = 3, .rate = 1},
+    return {{.rows = 128, .columns = 128, .stages = 3},
             {.rows = 32, .columns = 64, .stages = 4, .rate = 0.5}};
   return {
-      {.rows = 128, .columns = 256, .stages = 4, .consumers = 2, .rate = 1},
-      {.rows = 128, .columns = 128, .stages = 6, .consumers = 2, .rate = 0.93},
-      {.rows = 64, .columns = 128, .stages = 8, .consumers = 1, .rate = 0.8},
-      {.rows = 64, .columns = 64, .stages = 10, .consumers = 1, .rate = 0.5},
+      {.rows = 128, .columns = 256, .stages = 4, .consumers = 2},
+      {.rows = 128, .columns = 192, .stages = 4, .consumers = 2, .rate = 0.99},
+      {.rows = 128, .columns = 128, .stages = 6, .consumers = 2, .rate = 0.98},
+      {.rows = 64, .columns = 128, .stages = 8, .consumers = 1, .rate = 0.83},
+      {.rows = 64, .columns = 64, .stages = 10, .consumers = 1, .rate = 0.48},
   };
 }
 
-ManyTile choose_many_tile(const DeviceFacts& device, int64_t m, int64_t n, bool is_gated) {
-  // A wave of blocks lasts as long as one of its tiles, full or not.
-  const auto tiles = many_tiles(device.capability);
-  const auto cost = [&](const ManyTile& tile) {
-    const int64_t count = ceil_div(m, tile.rows * tile.cluster_m) * tile.cluster_m *
-                          ceil_div(n, tile.columns / (is_gated ? 2 : 1) * tile.cluster_n) * tile.cluster_n;
-    return double(ceil_div(count, device.multiprocessors)) * tile.rows * tile.columns / tile.rate;
-  };
-  return *std::min_element(tiles.begin(), tiles.end(),
-                           [&](const ManyTile& a, const ManyTile& b) { return cost(a) < cost(b); });
+bool many_tile_fits(const ManyTile& tile, bool is_gated) {
+  // Gated results of the Hopper kernel leave in pieces of 64 columns, half a tile of bf16.
+  return tile.consumers == 0 || !is_gated || tile.columns % 128 == 0;
+}
+
+ManyTile choose_many_tile(const DeviceFacts& device, int64_t m, const DenseRows& w, bool is_gated,
+                          int64_t experts) {
+  const ManyTile* best = nullptr;
+  const auto tiles = many_tiles(device.capability, w.element);
+  for (const auto& tile : tiles) {
+    if (!many_tile_fits(tile, is_gated)) continue;
+    if (!best ||
+        seconds(device, tile, m, w, is_gated, experts) < seconds(device, *best, m, w, is_gated, experts))
+      best = &tile;
+  }
+  if (!best) fail(ErrorKind::unsupported, "products of e4m3 weights need a GPU of capability 9.0");
+  return *best;
 }
 
 void matmul_dense(KernelCache& cache, Stream& stream, const DenseRows& w, const DenseRows* up,
-                  const MatMulCall& call) {
-  matmul_dense(cache, stream, w, up, call,
-               choose_many_tile(stream.device().facts(), call.m, w.n, up != nullptr));
-}
-
-void matmul_dense(KernelCache& cache, Stream& stream, const DenseRows& w, const DenseRows* up,
-                  const MatMulCall& call, const ManyTile& tile) {
-  assert(!up || (up->n == w.n && up->k == w.k));
+                  const MatMulCall& call, const DenseOptions& options) {
+  assert(!up || (up->n == w.n && up->k == w.k && up->element == w.element));
+  assert(options.experts.count <= kMostExperts);
   if (call.m == 0) return;
-  if (w.k % 8 != 0 || call.x % 16 != 0 || w.data % 16 != 0 || (up && up->data % 16 != 0))
+  if (w.k * bytes_of(w.element) % 16 != 0 || call.x % 16 != 0 || w.data % 16 != 0 ||
+      (up && up->data % 16 != 0))
     fail(ErrorKind::unsupported,
-         "a product of {} rows with a weight [{}, {}]: rows of both must begin on 16 bytes (columns a "
-         "multiple of 8)",
-         call.m, w.n, w.k);
+         "a product of {} rows with a weight [{}, {}]: rows of both must begin on 16 bytes", call.m, w.n,
+         w.k);
   const Epilogue epilogue = {call.bias,  call.add,    call.y, call.y_stride ? call.y_stride : w.n,
                              call.scale, call.softcap};
-  const Way way = way_of(call, epilogue.y_stride);
+  Way way = way_of(call, epilogue.y_stride, up != nullptr);
+  way.element = w.element, way.block_scales = w.block_scales, way.experts = options.experts.count > 0;
+  if (way.experts) way.boxed = false, way.added = call.add != 0;
+  const ManyTile tile =
+      options.tile ? *options.tile
+                   : choose_many_tile(stream.device().facts(), call.m, w, way.gated, options.experts.count);
   if (tile.consumers > 0)
-    launch_sm90(cache, stream, w, up, call, tile, epilogue, way);
+    launch_sm90(cache, stream, w, up, call, options, tile, epilogue, way);
   else
-    launch_any(cache, stream, w, up, call, tile, epilogue, way);
+    launch_any(cache, stream, w, up, call, options, tile, epilogue, way);
 }
 
-std::vector<Variant> matmul_dense_variants(int capability, const MatMulCall& call) {
-  std::vector<Variant> variants;
-  for (const auto& tile : many_tiles(capability)) {
-    const int64_t any_aligned = 16;
-    variants.push_back(
-        variant_of(tile, call, gated(call), way_of(call, call.y_stride ? call.y_stride : any_aligned)));
-  }
-  return variants;
+void quantize_rows(KernelCache& cache, Stream& stream, Address x, int64_t m, int64_t k, Address codes,
+                   Address scales, bool overlap_previous) {
+  if (m == 0) return;
+  LaunchShape shape;
+  shape.grid[0] = unsigned(m);
+  shape.block = 256;
+  shape.overlap_previous = overlap_previous;
+  stream.launch(cache.get({"quantize_rows.cu", {}}, "quantize_rows"), shape, x, codes, scales, int(k));
 }
+
+// ---- weights in any form
+// ------------------------------------------------------------------------------------
 
 namespace {
-// The products of the usual families: plain and residual, gated, with a cap.
-std::vector<Variant> stock(int capability) {
-  std::vector<Variant> variants;
-  for (const auto& tile : many_tiles(capability)) {
-    const auto add = [&](bool y_f32, bool is_gated, program::Activation activation, Way way) {
-      MatMulCall call;
-      call.y_f32 = y_f32, call.activation = activation;
-      const auto variant = variant_of(tile, call, is_gated, way);
-      if (std::find(variants.begin(), variants.end(), variant) == variants.end()) variants.push_back(variant);
-    };
-    using program::Activation;
-    const Way boxed{.boxed = true, .added = false, .capped = false};
-    add(false, false, Activation::identity, boxed), add(true, false, Activation::identity, boxed);
-    add(false, true, Activation::silu, boxed), add(false, true, Activation::gelu_tanh, boxed);
-    add(false, false, Activation::gelu_tanh, boxed), add(false, false, Activation::gelu, boxed);
-    add(true, false, Activation::identity, {.boxed = true, .added = true, .capped = false});
-    add(true, false, Activation::identity, {.boxed = true, .added = false, .capped = true});
-    add(true, false, Activation::identity, {.boxed = false, .added = false, .capped = false});
-  }
-  return variants;
+
+constexpr int64_t kScratchBytes = int64_t{64} << 20;
+constexpr int64_t kPieceUnit = 256;  // rows of a piece: whole tiles of every kernel
+
+bool plain(const DeviceMatrix& w) { return w.form->layout == Layout::bf16_rows; }
+
+int64_t most_piece_rows(int64_t n, int64_t k, bool is_gated) {
+  const int64_t fit = kScratchBytes / (k * 2 * (is_gated ? 2 : 1)) / kPieceUnit * kPieceUnit;
+  return std::min(round_up(n, kPieceUnit), std::max(fit, kPieceUnit));
 }
+
+// Rows to unpack at a time. Few pieces leave few half-empty waves and launches; pieces past L2 go to memory
+// and back.
+int64_t piece_rows(const DeviceFacts& device, int64_t m, int64_t n, int64_t k, bool is_gated) {
+  constexpr double kLaunchSeconds = 6e-6, kMemoryBytesPerSecond = 4e12;
+  const int64_t most = most_piece_rows(n, k, is_gated);
+  int64_t best_rows = most;
+  double best = 0;
+  for (int64_t count = ceil_div(n, most); count <= std::min<int64_t>(ceil_div(n, kPieceUnit), 24); ++count) {
+    const int64_t rows = round_up(ceil_div(n, count), kPieceUnit), whole = (n - 1) / rows;
+    const auto cost_of = [&](int64_t piece) {
+      const DenseRows w{.n = piece, .k = k};
+      return seconds(device, choose_many_tile(device, m, w, is_gated), m, w, is_gated, 0) + kLaunchSeconds;
+    };
+    double cost = double(whole) * cost_of(rows) + cost_of(n - whole * rows);
+    const double past_l2 = double(rows * k * 2 * (is_gated ? 2 : 1)) - 0.6 * double(device.l2_bytes);
+    if (past_l2 > 0) cost += double(whole + 1) * 2 * past_l2 / kMemoryBytesPerSecond;
+    if (best == 0 || cost < best) best = cost, best_rows = rows;
+  }
+  return best_rows;
+}
+
+// Experts whose weights are unpacked together.
+int64_t expert_pieces(const DeviceMatrix& w, bool is_gated) {
+  const int64_t bytes = w.rows * w.cols * 2 * (is_gated ? 2 : 1);
+  return std::clamp<int64_t>(kScratchBytes / bytes, 1, w.pieces);
+}
+
+// Pieces first to first + count, one after the other.
+void unpack_pieces(KernelCache& cache, Stream& stream, const DeviceMatrix& w, int64_t first, int64_t count,
+                   Address to, bool overlap_previous) {
+  const bool seamless =
+      w.form->layout == Layout::blocks
+          ? w.rows % 8 == 0 && w.piece_bytes == size_t(w.rows / 8 * w.chunks() * w.form->block_bytes())
+          : w.piece_bytes == size_t(w.rows * w.cols * 2);
+  if (seamless) {
+    unpack_rows(cache, stream, w, first, 0, count * w.rows, to, overlap_previous);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i)
+    unpack_rows(cache, stream, w, first + i, 0, w.rows, to + uint64_t(i * w.rows * w.cols * 2),
+                overlap_previous || i > 0);
+}
+
 }  // namespace
 
-std::vector<Variant> matmul_many_stock(int capability) { return stock(capability == 90 ? 89 : capability); }
+size_t matmul_many_scratch(const DeviceMatrix& w, bool is_gated) {
+  if (plain(w) && (w.pieces == 1 || w.piece_bytes == size_t(w.rows * w.cols * 2))) return 0;
+  const int64_t rows =
+      w.pieces > 1 ? expert_pieces(w, is_gated) * w.rows : most_piece_rows(w.rows, w.cols, is_gated);
+  return size_t(rows * w.cols * 2 * (is_gated ? 2 : 1));
+}
+
+void matmul_many(KernelCache& cache, Stream& stream, const MatMulCall& call, Address scratch) {
+  const DeviceMatrix& w = *call.w;
+  const bool pairs = call.up != nullptr;
+  if (call.m == 0) return;
+  if (plain(w) && (!pairs || plain(*call.up))) {
+    const DenseRows rows{.data = w.data, .n = w.rows, .k = w.cols};
+    const DenseRows up{.data = pairs ? call.up->data : 0, .n = w.rows, .k = w.cols};
+    matmul_dense(cache, stream, rows, pairs ? &up : nullptr, call);
+    return;
+  }
+  const int64_t piece = piece_rows(stream.device().facts(), call.m, w.rows, w.cols, pairs);
+  for (int64_t row = 0; row < w.rows; row += piece) {
+    const int64_t rows = std::min(piece, w.rows - row);
+    const DenseRows unpacked{.data = scratch, .n = rows, .k = w.cols};
+    const DenseRows up{.data = scratch + uint64_t(piece * w.cols * 2), .n = rows, .k = w.cols};
+    // After the first piece every kernel waits for the one before it, which has read or written the scratch.
+    unpack_rows(cache, stream, w, 0, row, rows, unpacked.data, row > 0 || call.overlap_previous);
+    if (pairs) unpack_rows(cache, stream, *call.up, 0, row, rows, up.data, true);
+    MatMulCall part = call;
+    part.y_stride = call.y_stride ? call.y_stride : w.rows;
+    part.y += uint64_t(row * (call.y_f32 ? 4 : 2));
+    if (call.bias) part.bias += uint64_t(row * 4);
+    if (call.add) part.add += uint64_t(row * 4);
+    part.overlap_previous = true;
+    matmul_dense(cache, stream, unpacked, pairs ? &up : nullptr, part);
+  }
+}
+
+void matmul_many_experts(KernelCache& cache, Stream& stream, const MatMulCall& call,
+                         const ExpertRows& experts, Address scratch) {
+  const DeviceMatrix& w = *call.w;
+  const bool pairs = call.up != nullptr;
+  assert(experts.count == w.pieces);
+  if (call.m == 0) return;
+  const auto multiply = [&](Address weight, Address other, int64_t first, int64_t count, bool overlap) {
+    const DenseRows rows{.data = weight, .n = w.rows, .k = w.cols},
+        up{.data = other, .n = w.rows, .k = w.cols};
+    MatMulCall part = call;
+    if (call.bias) part.bias += uint64_t(first * w.rows * 4);
+    part.overlap_previous = overlap;
+    DenseOptions options;
+    options.experts = {experts.begins + uint64_t(first * 4), count};
+    matmul_dense(cache, stream, rows, pairs ? &up : nullptr, part, options);
+  };
+  if (matmul_many_scratch(w, pairs) == 0) {
+    multiply(w.data, pairs ? call.up->data : 0, 0, w.pieces, call.overlap_previous);
+    return;
+  }
+  const int64_t together = expert_pieces(w, pairs);
+  const Address second = scratch + uint64_t(together * w.rows * w.cols * 2);
+  for (int64_t first = 0; first < w.pieces; first += together) {
+    const int64_t count = std::min(together, w.pieces - first);
+    unpack_pieces(cache, stream, w, first, count, scratch, first > 0 || call.overlap_previous);
+    if (pairs) unpack_pieces(cache, stream, *call.up, first, count, second, true);
+    multiply(scratch, second, first, count, true);
+  }
+}
+
+std::vector<Variant> matmul_many_variants(int capability, const MatMulCall& call) {
+  std::vector<Variant> variants;
+  const bool pairs = call.up != nullptr;
+  Way way = way_of(call, call.y_stride ? call.y_stride : call.w->rows, pairs);
+  way.experts = call.w->pieces > 1;
+  if (way.experts) way.boxed = false, way.added = call.add != 0;
+  for (const auto& tile : many_tiles(capability))
+    if (many_tile_fits(tile, pairs)) variants.push_back(variant_of(tile, way));
+  for (const auto* w : {call.w, call.up})
+    if (w && !plain(*w)) variants.push_back(unpack_variant(*w->form));
+  return variants;
+}
+
+// ---- the table of families
+// -------------------------------------------------------------------------------------
+
+namespace {
+
+// The products of the usual families: plain and residual, gated, capped, to rows that are not aligned, of
+// experts.
+std::vector<Way> usual_ways() {
+  using program::Activation;
+  std::vector<Way> ways = {
+      {}, {.y_f32 = true}, {.y_f32 = true, .added = true}, {.y_f32 = true, .capped = true}};
+  for (const auto a : {Activation::gelu, Activation::gelu_tanh, Activation::relu})
+    ways.push_back({.activation = a});
+  for (const auto a : {Activation::silu, Activation::gelu_tanh})
+    ways.push_back({.gated = true, .activation = a});
+  ways.push_back({.y_f32 = true, .boxed = false, .capped = true});
+  ways.push_back({.experts = true, .boxed = false});
+  ways.push_back({.gated = true, .experts = true, .activation = Activation::silu, .boxed = false});
+  return ways;
+}
+
+void add_stock(int capability, const Way& way, std::vector<Variant>& variants) {
+  for (const auto& tile : many_tiles(capability, way.element)) {
+    if (!many_tile_fits(tile, way.gated)) continue;
+    auto variant = variant_of(tile, way);
+    if (std::find(variants.begin(), variants.end(), variant) == variants.end())
+      variants.push_back(std::move(variant));
+  }
+}
+
+}  // namespace
+
+std::vector<Variant> matmul_many_stock(int capability) {
+  std::vector<Variant> variants;
+  for (const auto& way : usual_ways()) add_stock(capability == 90 ? 89 : capability, way, variants);
+  return variants;
+}
+
 std::vector<Variant> matmul_many_sm90_stock(int capability) {
-  return capability == 90 ? stock(90) : std::vector<Variant>();
+  std::vector<Variant> variants;
+  if (capability != 90) return variants;
+  for (const auto& way : usual_ways()) add_stock(90, way, variants);
+  for (const bool blocks : {false, true})
+    for (Way way : {Way{}, Way{.y_f32 = true}, Way{.gated = true, .activation = program::Activation::silu}}) {
+      way.element = DenseRows::Element::e4m3, way.block_scales = blocks;
+      add_stock(90, way, variants);
+    }
+  return variants;
+}
+
+std::vector<Variant> quantize_rows_stock(int capability) {
+  return capability >= 89 ? std::vector<Variant>{{"quantize_rows.cu", {}}} : std::vector<Variant>();
 }
 
 }  // namespace cairn::cuda

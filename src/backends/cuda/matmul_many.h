@@ -11,13 +11,37 @@
 
 #include "backends/cuda/matmul.h"
 #include "backends/cuda/registry.h"
+#include "backends/cuda/weights.h"
 
 namespace cairn::cuda {
 
-// 16-bit rows of a weight in device memory, k elements each, on 16 bytes.
+// Rows of x (and y) sorted by expert: expert e has rows begins[e] to begins[e + 1] and piece e of the
+// weights, which follow one another without gaps; bias and scales likewise.
+struct ExpertRows {
+  Address begins = 0;  // i32 [count + 1] on the device
+  int64_t count = 0;   // of experts, 512 at most
+};
+
+// y of call. scratch: matmul_many_scratch() bytes, on 256; what lies there is lost. Throws Error(unsupported)
+// when the weight has columns that are no multiple of 8.
+void matmul_many(KernelCache&, Stream&, const MatMulCall&, Address scratch);
+// For this weight (and, gated, a second one like it) and any number of rows; 0 for bf16 weights.
+size_t matmul_many_scratch(const DeviceMatrix& w, bool gated);
+// Experts: call.m rows sorted by expert times the pieces of call.w (and call.up); call.bias has a row per
+// piece.
+void matmul_many_experts(KernelCache&, Stream&, const MatMulCall&, const ExpertRows&, Address scratch);
+
+// What matmul_many may ask of the cache for calls like this one and any m.
+std::vector<Variant> matmul_many_variants(int capability, const MatMulCall&);
+
+// Rows of a weight in device memory, k elements each, on 16 bytes.
 struct DenseRows {
+  enum class Element : uint8_t { bf16, e4m3 };
   Address data = 0;
   int64_t n = 0, k = 0;
+  Element element = Element::bf16;
+  Address scales = 0;         // e4m3: f32 [n], or f32 [ceil(n / 128), ceil(k / 128)]
+  bool block_scales = false;  // which
 };
 
 // One way to cut a product into pieces, for kernels/matmul_many_sm90.cu (consumers > 0) or
@@ -25,24 +49,32 @@ struct DenseRows {
 struct ManyTile {
   int rows, columns, stages;
   int consumers = 0;
-  int cluster_m = 1, cluster_n = 1;
-  double rate;  // of a full device, relative to the best: measured by cuda_gemm_bench
+  double rate = 1;  // of a device full of these tiles, relative to the best: measured by cuda_gemm_bench
   bool operator==(const ManyTile&) const = default;
 };
-std::vector<ManyTile> many_tiles(int capability);
+std::vector<ManyTile> many_tiles(int capability, DenseRows::Element = DenseRows::Element::bf16);
+bool many_tile_fits(const ManyTile&, bool gated);
 // The tile that should be fastest; the choice does not change any bits.
-ManyTile choose_many_tile(const DeviceFacts&, int64_t m, int64_t n, bool gated);
+ManyTile choose_many_tile(const DeviceFacts&, int64_t m, const DenseRows& w, bool gated, int64_t experts = 0);
 
-// y of call = x w^T, with call's epilogue; call.w and call.up are not read. up: null unless gated. k must be
-// a multiple of 8: throws Error(unsupported).
-void matmul_dense(KernelCache&, Stream&, const DenseRows& w, const DenseRows* up, const MatMulCall&);
+struct DenseOptions {
+  Address x_scales = 0;  // e4m3: f32 [m]; x is e4m3 then (quantize_rows)
+  ExpertRows experts;
+  const ManyTile* tile = nullptr;  // else chosen
+};
+
+// y of call = x w^T, with call's epilogue; call.w is not read. up: null unless gated. Rows of w must be a
+// multiple of 16 bytes: throws Error(unsupported).
 void matmul_dense(KernelCache&, Stream&, const DenseRows& w, const DenseRows* up, const MatMulCall&,
-                  const ManyTile&);
+                  const DenseOptions& = {});
 
-// What matmul_dense may ask of the cache for calls with this epilogue and any m.
-std::vector<Variant> matmul_dense_variants(int capability, const MatMulCall&);
+// x [m, k] bf16 as e4m3 [m, k] with a scale per row. k: a multiple of 8. sm_89 and later.
+void quantize_rows(KernelCache&, Stream&, Address x, int64_t m, int64_t k, Address codes, Address scales,
+                   bool overlap_previous = false);
+
 // For the table of families.
 std::vector<Variant> matmul_many_stock(int capability);
 std::vector<Variant> matmul_many_sm90_stock(int capability);
+std::vector<Variant> quantize_rows_stock(int capability);
 
 }  // namespace cairn::cuda

@@ -36,8 +36,17 @@ std::vector<ManyTile> all_tiles(int capability) {
   return tiles;
 }
 std::string name(const ManyTile& t) {
-  return fmt::format("{}x{}x{} consumers {} cluster {}x{}", t.rows, t.columns, t.stages, t.consumers,
-                     t.cluster_m, t.cluster_n);
+  return fmt::format("{}x{}x{} consumers {}", t.rows, t.columns, t.stages, t.consumers);
+}
+
+// Compiles on all cores what the tests will use.
+void prepare(testing::Gpu& gpu) {
+  static bool done = false;
+  if (done) return;
+  done = true;
+  auto all = matmul_many_stock(gpu.device.facts().capability);
+  for (const auto& v : matmul_many_sm90_stock(gpu.device.facts().capability)) all.push_back(v);
+  gpu.kernels.prepare(all);
 }
 
 struct Operands {
@@ -87,19 +96,23 @@ struct Case {
 };
 
 void check(testing::Gpu& gpu, Shape s, const ManyTile& tile, const Case& c) {
+  if (!many_tile_fits(tile, c.gated)) return;
   SCOPED_TRACE(fmt::format(
       "{} m {} n {} k {} f32 {} bias {} gated {} add {} in place {} activation {} cap {}", name(tile), s.m,
       s.n, s.k, c.y_f32, c.bias, c.gated, c.add, c.in_place, program::to_string(c.activation), c.softcap));
   const Operands o(gpu, s);
   const auto count = size_t(s.m * s.n);
   Buffer y = c.in_place ? gpu.upload(o.add) : gpu.poisoned(count * (c.y_f32 ? 4 : 2));
-  const DenseRows w{o.w_bits.address(), s.n, s.k}, up{o.up_bits.address(), s.n, s.k};
+  const DenseRows w{.data = o.w_bits.address(), .n = s.n, .k = s.k},
+      up{.data = o.up_bits.address(), .n = s.n, .k = s.k};
   MatMulCall call;
   call.x = o.x_bits.address(), call.m = s.m, call.y = y.address(), call.y_f32 = c.y_f32;
   call.bias = c.bias ? o.bias_data.address() : 0;
   call.add = c.in_place ? y.address() : c.add ? o.add_data.address() : 0;
   call.activation = c.activation, call.scale = c.scale, call.softcap = c.softcap;
-  matmul_dense(gpu.kernels, gpu.stream, w, c.gated ? &up : nullptr, call, tile);
+  DenseOptions options;
+  options.tile = &tile;
+  matmul_dense(gpu.kernels, gpu.stream, w, c.gated ? &up : nullptr, call, options);
   const auto got = c.y_f32 ? gpu.download<float>(y) : as_float(gpu.download<uint16_t>(y));
   std::mt19937 random(fresh_seed());
   // All of a small result; of a large one its edges and a sample.
@@ -131,6 +144,7 @@ void check(testing::Gpu& gpu, Shape s, const ManyTile& tile, const Case& c) {
 
 TEST(MatMulManyOnGpu, AgreesWithDoubleOnOddShapes) {
   CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
   const Shape shapes[] = {{1, 96, 96},    {5, 256, 64},    {17, 104, 8},   {64, 320, 200}, {129, 264, 136},
                           {300, 328, 96}, {257, 96, 1032}, {33, 4104, 64}, {130, 50, 72},  {3, 7, 16}};
   for (const auto& tile : all_tiles(gpu.device.facts().capability))
@@ -144,6 +158,7 @@ TEST(MatMulManyOnGpu, AgreesWithDoubleOnOddShapes) {
 
 TEST(MatMulManyOnGpu, EndsEveryWayTheExecutorAsksFor) {
   CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
   for (const auto& tile : all_tiles(gpu.device.facts().capability))
     for (const Shape& s : {Shape{70, 264, 128}, Shape{131, 101, 64}}) {
       check(gpu, s, tile, {.y_f32 = true, .in_place = true});
@@ -153,6 +168,7 @@ TEST(MatMulManyOnGpu, EndsEveryWayTheExecutorAsksFor) {
       check(gpu, s, tile, {.y_f32 = true, .scale = 0.5f, .softcap = 30});
       for (const auto a : {Activation::relu, Activation::silu, Activation::gelu, Activation::gelu_tanh,
                            Activation::quick_gelu, Activation::sigmoid}) {
+        if (tile.columns != 128) continue;  // one tile of each kernel
         check(gpu, s, tile, {.bias = true, .activation = a});
         check(gpu, s, tile, {.gated = true, .activation = a});
       }
@@ -162,16 +178,18 @@ TEST(MatMulManyOnGpu, EndsEveryWayTheExecutorAsksFor) {
 
 TEST(MatMulManyOnGpu, RowsDoNotDependOnTheirNeighbours) {
   CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
   const int capability = gpu.device.facts().capability;
   const int64_t rows = 2048, n = 520, k = 1096;
   const auto x = gpu.upload(as_bf16(normal(size_t(rows * k), fresh_seed())));
   const auto w = gpu.upload(as_bf16(normal(size_t(n * k), fresh_seed())));
   const auto up = gpu.upload(as_bf16(normal(size_t(n * k), fresh_seed())));
-  const DenseRows weight{w.address(), n, k}, other{up.address(), n, k};
+  const DenseRows weight{.data = w.address(), .n = n, .k = k}, other{.data = up.address(), .n = n, .k = k};
   for (const bool gated : {false, true})
     for (const bool y_f32 : {false, true}) {
       std::vector<uint8_t> whole;
-      for (const auto& tile : many_tiles(capability))
+      for (const auto& tile : many_tiles(capability)) {
+        if (!many_tile_fits(tile, gated)) continue;
         for (const auto& [first, m] :
              {std::pair<int64_t, int64_t>{0, 2048}, {17, 300}, {1000, 130}, {77, 5}, {2047, 1}}) {
           SCOPED_TRACE(fmt::format("{} rows {} from {} gated {} f32 {}", name(tile), m, first, gated, y_f32));
@@ -181,17 +199,21 @@ TEST(MatMulManyOnGpu, RowsDoNotDependOnTheirNeighbours) {
           call.x = x.address() + uint64_t(first * k * 2), call.m = m, call.y = y.address(),
           call.y_f32 = y_f32;
           if (gated) call.activation = Activation::silu;
-          matmul_dense(gpu.kernels, gpu.stream, weight, gated ? &other : nullptr, call, tile);
+          DenseOptions options;
+          options.tile = &tile;
+          matmul_dense(gpu.kernels, gpu.stream, weight, gated ? &other : nullptr, call, options);
           const auto bits = gpu.download<uint8_t>(y);
           if (whole.empty()) whole = bits;
           ASSERT_TRUE(std::equal(bits.begin(), bits.end(),
                                  whole.begin() + std::ptrdiff_t(size_t(first) * row_bytes)));
         }
+      }
     }
 }
 
 TEST(MatMulManyOnGpu, RunsInsideALargerMatrixAndAGraph) {
   CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
   const Shape s{100, 192, 256};
   const int64_t stride = 448, offset = 64;
   const Operands o(gpu, s);
@@ -199,7 +221,7 @@ TEST(MatMulManyOnGpu, RunsInsideALargerMatrixAndAGraph) {
   MatMulCall call;
   call.x = o.x_bits.address(), call.m = s.m, call.y = y.address() + uint64_t(offset * 2),
   call.y_stride = stride;
-  const DenseRows w{o.w_bits.address(), s.n, s.k};
+  const DenseRows w{.data = o.w_bits.address(), .n = s.n, .k = s.k};
   matmul_dense(gpu.kernels, gpu.stream, w, nullptr, call);
   const auto direct = gpu.download<uint16_t>(y);
   gpu.stream.fill(y.address(), 0xff, y.size());
@@ -218,9 +240,215 @@ TEST(MatMulManyOnGpu, RunsInsideALargerMatrixAndAGraph) {
 
 TEST(MatMulManyOnGpu, RefusesRowsThatDoNotBeginOn16Bytes) {
   CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
   MatMulCall call;
   call.m = 1;
-  EXPECT_THROW(matmul_dense(gpu.kernels, gpu.stream, {256, 8, 20}, nullptr, call), std::exception);
+  EXPECT_THROW(matmul_dense(gpu.kernels, gpu.stream, {.data = 256, .n = 8, .k = 20}, nullptr, call),
+               std::exception);
+}
+
+TEST(MatMulManyOnGpu, MultipliesEachRowWithItsExpert) {
+  CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
+  const std::vector<int32_t> begins = {0, 3, 3, 132, 133, 133, 297, 300};
+  const int64_t experts = int64_t(begins.size()) - 1, m = begins.back(), n = 264, k = 136;
+  const Operands o(gpu, {m, n * experts, k});
+  const auto begins_data = gpu.upload(begins);
+  for (const bool gated : {false, true})
+    for (const auto& tile : all_tiles(gpu.device.facts().capability)) {
+      if (!many_tile_fits(tile, gated)) continue;
+      SCOPED_TRACE(fmt::format("{} gated {}", name(tile), gated));
+      const auto y = gpu.poisoned(size_t(m * n) * 2);
+      const DenseRows w{.data = o.w_bits.address(), .n = n, .k = k},
+          up{.data = o.up_bits.address(), .n = n, .k = k};
+      MatMulCall call;
+      call.x = o.x_bits.address(), call.m = m, call.y = y.address();
+      if (gated)
+        call.activation = Activation::silu;
+      else
+        call.bias = o.bias_data.address();
+      DenseOptions options;
+      options.tile = &tile, options.experts = {begins_data.address(), experts};
+      matmul_dense(gpu.kernels, gpu.stream, w, gated ? &up : nullptr, call, options);
+      const auto got = as_float(gpu.download<uint16_t>(y));
+      for (int64_t e = 0; e < experts; ++e)
+        for (int64_t r = begins[size_t(e)]; r < begins[size_t(e) + 1]; ++r)
+          for (int64_t c = 0; c < n; ++c) {
+            const Sum sum = dot(o.x, o.w, r, e * n + c, k);
+            double want = sum.value + o.bias[size_t(e * n + c)], allowed = tolerance(sum, k);
+            if (gated) {
+              const Sum other = dot(o.x, o.up, r, e * n + c, k);
+              const double gate = activation(call.activation, sum.value);
+              want = gate * other.value;
+              allowed = 1.2 * allowed * std::abs(other.value) + std::abs(gate) * tolerance(other, k);
+            }
+            ASSERT_NEAR(got[size_t(r * n + c)], want, allowed + std::abs(want) * 0x1p-8)
+                << "row " << r << " of expert " << e << " column " << c;
+          }
+    }
+}
+
+// Random codes with small scales in any form: bytes below 0x40 are finite as f16 and bf16.
+DeviceMatrix random_matrix(testing::Gpu& gpu, const char* form_name, int64_t rows, int64_t cols,
+                           int64_t pieces = 1) {
+  DeviceMatrix w;
+  w.form = &form(form_name);
+  w.rows = rows, w.cols = cols, w.pieces = pieces, w.piece_bytes = packed_bytes(*w.form, rows, cols);
+  std::vector<uint8_t> bytes(w.piece_bytes * size_t(pieces));
+  std::mt19937 random(fresh_seed());
+  for (auto& b : bytes) b = uint8_t(random() & 0x3f);
+  w.own = gpu.upload(bytes);
+  w.data = w.own.address();
+  return w;
+}
+
+TEST(MatMulManyOnGpu, UnpacksPieceByPiece) {
+  CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
+  for (const char* name : {"q4_k", "q6_k", "q8_0", "f16"})
+    for (const bool gated : {false, true}) {
+      SCOPED_TRACE(fmt::format("{} gated {}", name, gated));
+      const int64_t m = 150, n = 3000, k = 16384;
+      const auto w = random_matrix(gpu, name, n, k), up = random_matrix(gpu, name, n, k);
+      const auto x = gpu.upload(as_bf16(normal(size_t(m * k), fresh_seed())));
+      const auto bias = gpu.upload(normal(size_t(n), fresh_seed(), 100));
+      const auto scratch = gpu.poisoned(matmul_many_scratch(w, gated));
+      ASSERT_LT(scratch.size(), size_t(n * k * 2)) << "one piece would not test the others";
+      const auto got = gpu.poisoned(size_t(m * n) * 2), want = gpu.poisoned(size_t(m * n) * 2);
+      MatMulCall call;
+      call.w = &w, call.up = gated ? &up : nullptr, call.x = x.address(), call.m = m, call.y = got.address();
+      if (gated)
+        call.activation = Activation::silu;
+      else
+        call.bias = bias.address();
+      matmul_many(gpu.kernels, gpu.stream, call, scratch.address());
+
+      const auto whole = gpu.poisoned(size_t(n * k) * 2), whole_up = gpu.poisoned(size_t(n * k) * 2);
+      unpack_rows(gpu.kernels, gpu.stream, w, 0, 0, n, whole.address());
+      unpack_rows(gpu.kernels, gpu.stream, up, 0, 0, n, whole_up.address());
+      call.y = want.address();
+      const DenseRows rows{.data = whole.address(), .n = n, .k = k},
+          others{.data = whole_up.address(), .n = n, .k = k};
+      matmul_dense(gpu.kernels, gpu.stream, rows, gated ? &others : nullptr, call);
+      EXPECT_EQ(gpu.download<uint16_t>(got), gpu.download<uint16_t>(want));
+    }
+}
+
+TEST(MatMulManyOnGpu, UnpacksExpertsTogether) {
+  CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
+  const int64_t experts = 16, n = 768, k = 4096, m = 500;
+  std::vector<int32_t> begins = {0};
+  std::mt19937 random(fresh_seed());
+  for (int64_t e = 1; e < experts; ++e)
+    begins.push_back(std::min<int32_t>(begins.back() + int32_t(random() % 64), m));
+  begins.push_back(m);
+  const auto begins_data = gpu.upload(begins);
+  const auto w = random_matrix(gpu, "q4_k", n, k, experts);
+  const auto x = gpu.upload(as_bf16(normal(size_t(m * k), fresh_seed())));
+  const auto scratch = gpu.poisoned(matmul_many_scratch(w, false));
+  ASSERT_LT(scratch.size(), size_t(experts * n * k * 2)) << "one group would not test the others";
+  const auto y = gpu.poisoned(size_t(m * n) * 2);
+  MatMulCall call;
+  call.w = &w, call.x = x.address(), call.m = m, call.y = y.address();
+  matmul_many_experts(gpu.kernels, gpu.stream, call, {begins_data.address(), experts}, scratch.address());
+  const auto got = gpu.download<uint16_t>(y);
+  const auto whole = gpu.poisoned(size_t(n * k) * 2), want = gpu.poisoned(size_t(m * n) * 2);
+  for (int64_t e = 0; e < experts; ++e) {
+    const int64_t first = begins[size_t(e)], count = begins[size_t(e) + 1] - first;
+    unpack_rows(gpu.kernels, gpu.stream, w, e, 0, n, whole.address());
+    MatMulCall one = call;
+    one.x += uint64_t(first * k * 2), one.m = count, one.y = want.address() + uint64_t(first * n * 2);
+    matmul_dense(gpu.kernels, gpu.stream, {.data = whole.address(), .n = n, .k = k}, nullptr, one);
+  }
+  EXPECT_EQ(got, gpu.download<uint16_t>(want));
+}
+
+float of_e4m3(uint8_t code) {
+  const int exponent = code >> 3 & 15, mantissa = code & 7;
+  const float v =
+      exponent == 0 ? float(std::ldexp(mantissa, -9)) : float(std::ldexp(8 + mantissa, exponent - 10));
+  return code & 0x80 ? -v : v;
+}
+
+TEST(MatMulManyOnGpu, MultipliesE4m3WithItsScales) {
+  CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
+  const auto tiles = many_tiles(gpu.device.facts().capability, DenseRows::Element::e4m3);
+  if (tiles.empty()) GTEST_SKIP() << "not tested: this GPU has no kernel for e4m3";
+  for (const Shape& s : {Shape{1, 128, 128}, Shape{130, 264, 400}, Shape{300, 520, 1024}}) {
+    const auto bits = as_bf16(normal(size_t(s.m * s.k), fresh_seed(), 3));
+    const auto x = gpu.upload(bits);
+    const auto codes = gpu.poisoned(size_t(s.m * s.k)), x_scales = gpu.poisoned(size_t(s.m) * 4);
+    quantize_rows(gpu.kernels, gpu.stream, x.address(), s.m, s.k, codes.address(), x_scales.address());
+    const auto x_codes = gpu.download<uint8_t>(codes);
+    const auto row_scales = gpu.download<float>(x_scales);
+    std::vector<float> seen(x_codes.size());
+    for (size_t i = 0; i < seen.size(); ++i) {
+      const float scale = row_scales[i / size_t(s.k)], value = testing::of_bf16(bits[i]);
+      seen[i] = of_e4m3(x_codes[i]);
+      // Half a step of three bits of mantissa, or of the smallest numbers.
+      ASSERT_NEAR(seen[i] * scale, value, std::abs(value) * (1 / 15.9f) + scale * 0x1p-10f) << i;
+    }
+    std::mt19937 random(fresh_seed());
+    std::vector<uint8_t> w_codes[2];
+    std::vector<float> w_values[2];
+    for (int i = 0; i < 2; ++i)
+      for (int64_t j = 0; j < s.n * s.k; ++j) {
+        auto code = uint8_t(random());
+        if ((code & 0x7f) == 0x7f) code = 0;  // NaN
+        w_codes[i].push_back(code), w_values[i].push_back(of_e4m3(code));
+      }
+    const auto w_data = gpu.upload(w_codes[0]), up_data = gpu.upload(w_codes[1]);
+    const int64_t k_blocks = (s.k + 127) / 128;
+    std::vector<float> scales = normal(size_t(std::max(s.n, (s.n + 127) / 128 * k_blocks)), fresh_seed());
+    const auto scales_data = gpu.upload(scales);
+    for (const bool blocks : {false, true})
+      for (const bool gated : {false, true})
+        for (const auto& tile : tiles) {
+          SCOPED_TRACE(
+              fmt::format("{} m {} n {} k {} blocks {} gated {}", name(tile), s.m, s.n, s.k, blocks, gated));
+          DenseRows w{.data = w_data.address(),
+                      .n = s.n,
+                      .k = s.k,
+                      .element = DenseRows::Element::e4m3,
+                      .scales = scales_data.address(),
+                      .block_scales = blocks};
+          DenseRows up = w;
+          up.data = up_data.address();
+          const auto y = gpu.poisoned(size_t(s.m * s.n) * 2);
+          MatMulCall call;
+          call.x = codes.address(), call.m = s.m, call.y = y.address();
+          DenseOptions options;
+          options.tile = &tile, options.x_scales = x_scales.address();
+          matmul_dense(gpu.kernels, gpu.stream, w, gated ? &up : nullptr, call, options);
+          const auto got = as_float(gpu.download<uint16_t>(y));
+          const auto scaled = [&](int which, int64_t r, int64_t c) {
+            Sum sum;
+            for (int64_t j = 0; j < s.k; ++j) {
+              const float scale = blocks ? scales[size_t(c / 128 * k_blocks + j / 128)] : scales[size_t(c)];
+              const double p =
+                  double(seen[size_t(r * s.k + j)]) * w_values[which][size_t(c * s.k + j)] * scale;
+              sum.value += p, sum.size += std::abs(p);
+            }
+            sum.value *= row_scales[size_t(r)], sum.size *= row_scales[size_t(r)];
+            return sum;
+          };
+          // The matrix units keep 13 bits below the largest product of a step.
+          const double precision = 0x1p-12;
+          for (int64_t r = 0; r < s.m; r += 3)
+            for (int64_t c = 0; c < s.n; c += 5) {
+              const Sum sum = scaled(0, r, c);
+              double want = sum.value, allowed = sum.size * precision;
+              if (gated) {
+                const Sum other = scaled(1, r, c);
+                want *= other.value;
+                allowed = allowed * std::abs(other.value) + std::abs(sum.value) * other.size * precision;
+              }
+              ASSERT_NEAR(got[size_t(r * s.n + c)], want, allowed + std::abs(want) * 0x1p-8) << r << ' ' << c;
+            }
+        }
+  }
 }
 
 }  // namespace

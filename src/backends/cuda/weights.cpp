@@ -347,15 +347,18 @@ Variant unpack_variant(const Form& f) { return {"unpack.cu", f.defines()}; }
 
 void unpack_rows(KernelCache& kernels, Stream& stream, const DeviceMatrix& w, int64_t piece, int64_t row0,
                  int64_t rows, Address to, bool overlap_previous) {
-  constexpr int64_t kMost = 65535;  // blocks along y
+  const bool blocks = w.form->layout == Layout::blocks;
+  assert(!blocks || row0 % 8 == 0);
+  const int64_t step = blocks ? 8 : 1, most = 65535 * step;  // rows of a block along y
   const auto kernel = kernels.get(unpack_variant(*w.form), "unpack");
-  for (int64_t done = 0; done < rows; done += kMost) {
+  for (int64_t done = 0; done < rows; done += most) {
+    const int64_t now = std::min(most, rows - done);
     LaunchShape shape;
-    shape.grid[0] = unsigned(ceil_div(w.cols / 8, 256));
-    shape.grid[1] = unsigned(std::min(kMost, rows - done));
+    shape.grid[0] = unsigned(blocks ? ceil_div(w.cols, 8 * 128) : ceil_div(w.cols / 8, 256));
+    shape.grid[1] = unsigned(ceil_div(now, step));
     shape.block = 256;
     shape.overlap_previous = overlap_previous;
-    stream.launch(kernel, shape, w.piece(piece), w.cols, row0 + done, to + uint64_t(done * w.cols * 2));
+    stream.launch(kernel, shape, w.piece(piece), w.cols, row0 + done, now, to + uint64_t(done * w.cols * 2));
   }
 }
 

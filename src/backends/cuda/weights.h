@@ -104,7 +104,7 @@ class MatrixPacker {
 };
 
 // Rows [row0, row0 + rows) of a piece as bf16, row-major with cols contiguous columns, for products of many
-// rows. Values are rounded once, from the exact product of scale and code.
+// rows. Values are rounded once, from the exact product of scale and code. row0: a multiple of 8.
 Variant unpack_variant(const Form&);
 void unpack_rows(KernelCache&, Stream&, const DeviceMatrix&, int64_t piece, int64_t row0, int64_t rows,
                  Address to, bool overlap_previous = false);

@@ -8,6 +8,7 @@
 //
 // Shapes: k a multiple of 8, x and w on 16 bytes; any m and n. Bias, y and add as in matmul.h.
 #include "activation.cuh"
+#include "expert_tiles.cuh"
 #include "mma.cuh"
 
 #ifndef TILE_M
@@ -38,12 +39,21 @@
 #define ACTIVATION 0
 #endif
 
+#ifndef EXPERTS  // as in matmul_many_sm90.cu
+#define EXPERTS 0
+#endif
+
 struct Epilogue {
   const float* bias;
   const float* add;
   void* y;
   i64 y_stride;
   float scale, softcap;
+};
+
+struct Experts {
+  const i32* begins;
+  int count;
 };
 
 constexpr int kThreads = WARPS_M * WARPS_N * 32;
@@ -66,15 +76,35 @@ DEVICE int column_of(int warp_n, int j) {
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads)
-    matmul_many(const bf16* x, const bf16* w, const bf16* up, const Epilogue e, int m, int n, int k,
-                int group) {
+    matmul_many(const bf16* x, const bf16* w, const bf16* up, const Epilogue e, const Experts experts, int m,
+                int n, int k, int group) {
   extern __shared__ __align__(128) u8 dynamic[];
   const u32 base = shared_address(dynamic);
+  wait_for_previous();
+  release_next();
+  int across_m = (m + TILE_M - 1) / TILE_M;
+#if EXPERTS
+  __shared__ i32 ends[kMostExperts];
+  if (threadIdx.x < 32) count_expert_tiles(experts.begins, experts.count, TILE_M, ends);
+  __syncthreads();
+  across_m = ends[experts.count - 1];
+#endif
   // Order of tiles: `group` rows of tiles at a time, column by column.
-  const int across_m = (m + TILE_M - 1) / TILE_M, across_n = (n + kOutN - 1) / kOutN;
+  const int across_n = (n + kOutN - 1) / kOutN;
+  if (int(blockIdx.x) >= across_m * across_n) return;  // blocks for as many tiles as experts may have
   const int per_group = group * across_n, first = int(blockIdx.x) / per_group * group;
   const int rows = min(group, across_m - first), inside = int(blockIdx.x) % per_group;
-  const int row0 = (first + inside % rows) * TILE_M, column0 = inside / rows * kOutN;
+  const int tile = first + inside % rows, column0 = inside / rows * kOutN;
+  int row0 = tile * TILE_M, row_end = m;
+  const float* bias_of = e.bias;
+#if EXPERTS
+  const int expert = expert_of_tile(ends, experts.count, tile);
+  row0 = experts.begins[expert] + (tile - (expert > 0 ? ends[expert - 1] : 0)) * TILE_M;
+  row_end = experts.begins[expert + 1];
+  w += i64(expert) * n * k;
+  if (GATED) up += i64(expert) * n * k;
+  if (bias_of) bias_of += i64(expert) * n;
+#endif
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warp_m = warp / WARPS_N,
             warp_n = warp % WARPS_N;
   const int steps = (k + 63) / 64;
@@ -87,7 +117,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
       const int at = step * 64 + chunk * 8;
       if (line < TILE_M) {
         const int r = row0 + line;
-        const bool valid = r < m && at < k;
+        const bool valid = r < row_end && at < k;
         copy16_async(chunk_at(to, line, chunk), valid ? x + i64(r) * k + at : x, valid);
       } else {
         const int wl = line - TILE_M;
@@ -100,8 +130,6 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     }
   };
 
-  wait_for_previous();
-  release_next();
 #pragma unroll
   for (int s = 0; s < STAGES - 1; ++s) {
     if (s < steps) fetch(s);
@@ -147,16 +175,16 @@ extern "C" __global__ void __launch_bounds__(kThreads)
     if (c >= n) continue;
     const bool second = c + 1 < n;
     float bias[2] = {0, 0};
-    if (!GATED && e.bias) {
-      bias[0] = e.bias[c];
-      if (second) bias[1] = e.bias[c + 1];
+    if (!GATED && bias_of) {
+      bias[0] = bias_of[c];
+      if (second) bias[1] = bias_of[c + 1];
     }
 #pragma unroll
     for (int i = 0; i < kWarpM / 16; ++i)
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const int r = row0 + warp_m * kWarpM + 16 * i + 8 * h + lane / 4;
-        if (r >= m) continue;
+        if (r >= row_end) continue;
         float v[2];
 #pragma unroll
         for (int q = 0; q < 2; ++q) {

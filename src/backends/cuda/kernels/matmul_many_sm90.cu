@@ -1,35 +1,32 @@
 // y[m, n] = epilogue(x[m, k] w[n, k]^T) for rows of prompts, on sm_90a: wgmma fed by the tensor copy engine.
 //
 // Bound: the matrix units. Blocks are persistent, one per multiprocessor. One warp brings tiles of x and w,
-// 128 bytes of K wide and swizzled, into a ring of STAGES; CONSUMERS warpgroups multiply, 64 SUBTILES rows
-// each by all TILE_N columns, and write their results through shared memory while the ring fills with the
-// next tile. Clusters of CLUSTER_M (CLUSTER_N) blocks work on neighbouring tiles of rows (columns) and share
-// what they read of w (x) by multicast, which halves the reads from L2.
+// 128 bytes of K wide and swizzled, into a ring of STAGES; CONSUMERS warpgroups multiply, 64 rows each by all
+// TILE_N columns, and write their results through shared memory while the ring fills with the next tile.
 //
 // A row's sums run over K in order, 32 bytes per instruction, in one accumulator: the bits are the same for
-// every tile shape and every place of the row.
+// every tile shape and every place of the row. e4m3: the matrix units keep too few bits for a long sum, so
+// 128 columns at a time are added to f32 sums outside of them, where the weight's block scales (128 x 128)
+// are applied too.
+//
+// EXPERTS: rows of x are sorted by expert, expert e has rows begins[e] to begins[e + 1] and rows e n to (e +
+// 1) n of w.
 //
 // Shapes: k and the row strides multiples of 16 bytes; any m and n. Bias, y and add as in matmul.h.
+// Dropped: clusters of two that share x or w by multicast, and 256 x 128 tiles: no faster on an H200, where
+// the power limit sets the pace of all good shapes.
 #include "activation.cuh"
+#include "expert_tiles.cuh"
 #include "hopper.cuh"
 
 #ifndef CONSUMERS
 #define CONSUMERS 2
-#endif
-#ifndef SUBTILES
-#define SUBTILES 1
 #endif
 #ifndef TILE_N
 #define TILE_N 256
 #endif
 #ifndef STAGES
 #define STAGES 4
-#endif
-#ifndef CLUSTER_M
-#define CLUSTER_M 1
-#endif
-#ifndef CLUSTER_N
-#define CLUSTER_N 1
 #endif
 #ifndef ELEMENT  // of x and w: 0 bf16, 1 f16, 2 e4m3
 #define ELEMENT 0
@@ -52,6 +49,12 @@
 #ifndef BOXED  // 1: y is written by the copy engine (y and its row stride multiples of 16 bytes)
 #define BOXED 1
 #endif
+#ifndef EXPERTS
+#define EXPERTS 0
+#endif
+#ifndef BLOCK_SCALES  // e4m3: w_scales is [n / 128, k / 128], not [n]
+#define BLOCK_SCALES 0
+#endif
 
 struct Epilogue {
   const float* bias;
@@ -60,34 +63,51 @@ struct Epilogue {
   i64 y_stride;
   float scale, softcap;
 };
+// Of e4m3 operands: x[t, k] = x_scales[t] code, w[n, k] = w_scales[n] code or by blocks.
+struct Scales {
+  const float* x;
+  const float* w;
+  const float* up;
+};
+struct Experts {
+  const i32* begins;
+  int count;
+};
 
 constexpr Element kElement = Element(ELEMENT);
-constexpr int kStepColumns = kElement == Element::e4m3 ? 128 : 64;  // of K in a stage: 128 bytes
-constexpr int kTileM = CONSUMERS * SUBTILES * 64;
+constexpr bool kScaled = kElement == Element::e4m3;
+constexpr int kStepColumns = kScaled ? 128 : 64;  // of K in a stage: 128 bytes
+constexpr int kTileM = CONSUMERS * 64;
 constexpr int kOutN = GATED ? TILE_N / 2 : TILE_N;
-constexpr int kCluster = CLUSTER_M * CLUSTER_N;
-static_assert(kCluster <= 2, "pairs at most");
 constexpr u32 kXBytes = kTileM * 128, kWBytes = TILE_N * 128, kStageBytes = kXBytes + kWBytes;
 constexpr u32 kPieceBytes = 64 * 128;  // of y on its way out: 64 rows of 128 bytes
 constexpr int kPieceColumns = OUT_F32 ? 32 : 64;
 constexpr int kThreads = (CONSUMERS + 1) * 128;
+constexpr int kSums = TILE_N / 2;  // a thread's accumulators
+static_assert(kOutN % kPieceColumns == 0, "results leave in whole pieces");
+static_assert(!kScaled || TILE_N == 128, "two sets of sums, and one weight scale per tile");
+static_assert(!EXPERTS || !BOXED, "a box would reach into the rows of the next expert");
 
-// Tile pairs in an order that keeps the tiles in flight close together: `group` rows of tiles at a time,
-// column by column, so that what they share stays in L2.
+// Order of tiles: `group` rows of tiles at a time, column by column, so that what neighbours share stays in
+// L2.
 struct Tiles {
-  int across_m, across_n, group;
-  DEVICE Tiles(int m, int n, int group_) : group(group_) {
-    across_m = (m + kTileM * CLUSTER_M - 1) / (kTileM * CLUSTER_M);
-    across_n = (n + kOutN * CLUSTER_N - 1) / (kOutN * CLUSTER_N);
-  }
+  int across_m, across_n, group, m, n;
+  const i32* ends;
+  Experts experts;
   DEVICE int count() const { return across_m * across_n; }
-  // First row and column of the tile of block `rank` of the pair.
-  DEVICE void place(int index, u32 rank, int& row, int& column) const {
+  struct Place {
+    int row, row_end, column,
+        w_row;  // rows of x and y from `row`, below row_end; w_row: of the weight or all experts'
+  };
+  DEVICE Place place(int index) const {
     const int per_group = group * across_n, first = index / per_group * group;
     const int rows = min(group, across_m - first), inside = index % per_group;
-    const int tile_m = (first + inside % rows) * CLUSTER_M + (CLUSTER_M == 2 ? int(rank) : 0);
-    const int tile_n = inside / rows * CLUSTER_N + (CLUSTER_N == 2 ? int(rank) : 0);
-    row = tile_m * kTileM, column = tile_n * kOutN;
+    const int tile = first + inside % rows, column = inside / rows * kOutN;
+    if constexpr (EXPERTS) {
+      const int e = expert_of_tile(ends, experts.count, tile), before = e > 0 ? ends[e - 1] : 0;
+      return {experts.begins[e] + (tile - before) * kTileM, experts.begins[e + 1], column, e * n + column};
+    }
+    return {tile * kTileM, m, column, column};
   }
 };
 
@@ -105,30 +125,62 @@ DEVICE float finish(float sum, float bias, const Epilogue& e) {
   return activate<ACTIVATION>(v);
 }
 
-// What this thread holds of 8 columns, as results: rows r and r + 8, two columns each.
-DEVICE void results(const float (&d)[TILE_N / 2], int i, float bias0, float bias1, const Epilogue& e,
-                    float (&v)[4]) {
-  if constexpr (GATED) {
+// The products of a tile into d. Leaves the ring behind the tile.
+DEVICE void multiply(float (&d)[kSums], Ring& ring, int steps, u32 tiles, u32 full, u32 empty, u32 consumer) {
+  const u32 lane = threadIdx.x % 32;
+  u32 before = 0;  // the stage whose products run while the next ones are issued
+  for (int step = 0; step < steps; ++step, ring.next()) {
+    const u32 x_at = tiles + ring.stage * kStageBytes;
+    const u64 a = tile_descriptor(x_at + consumer * (64 * 128)), b = tile_descriptor(x_at + kXBytes);
+    barrier_wait(full + 8 * ring.stage, ring.parity);
+    wgmma_begin();
 #pragma unroll
-    for (int q = 0; q < 4; ++q) v[q] = activate<ACTIVATION>(d[4 * i + q]) * d[TILE_N / 4 + 4 * i + q];
-  } else {
+    for (int q = 0; q < 4; ++q) wgmma<kElement>(d, a + 2 * q, b + 2 * q, q > 0 || step > 0);
+    wgmma_commit();
+    wgmma_wait<1>();
+    if (step > 0 && lane == 0) barrier_arrive(empty + 8 * before);
+    before = ring.stage;
+  }
+  wgmma_wait<0>();
+  if (lane == 0) barrier_arrive(empty + 8 * before);
+}
+
+// The same with sums of 128 columns scaled and added outside of the matrix units. Two consumers take turns:
+// one adds while the other's products run.
+DEVICE void multiply_scaled(float (&d)[kSums], Ring& ring, int steps, u32 tiles, u32 full, u32 empty,
+                            u32 consumer, const float* w_scale, const float* up_scale) {
+  const u32 lane = threadIdx.x % 32;
+  float part[kSums];
 #pragma unroll
-    for (int q = 0; q < 4; ++q) v[q] = finish(d[4 * i + q], q & 1 ? bias1 : bias0, e);
+  for (int i = 0; i < kSums; ++i) d[i] = 0;
+  for (int step = 0; step < steps; ++step, ring.next()) {
+    const u32 x_at = tiles + ring.stage * kStageBytes;
+    const u64 a = tile_descriptor(x_at + consumer * (64 * 128)), b = tile_descriptor(x_at + kXBytes);
+    const float s0 = BLOCK_SCALES ? w_scale[step] : 1.f, s1 = BLOCK_SCALES && GATED ? up_scale[step] : s0;
+    barrier_wait(full + 8 * ring.stage, ring.parity);
+    wgmma_begin();
+#pragma unroll
+    for (int q = 0; q < 4; ++q) wgmma<kElement>(part, a + 2 * q, b + 2 * q, q > 0);
+    wgmma_commit();
+    wgmma_wait<0>();
+    if (lane == 0) barrier_arrive(empty + 8 * ring.stage);
+#pragma unroll
+    for (int i = 0; i < kSums; ++i) d[i] = fmaf(part[i], i < kSums / 2 ? s0 : s1, d[i]);
   }
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     matmul_many(const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map,
                 const __grid_constant__ TensorMap up_map, const __grid_constant__ TensorMap y_map,
-                const Epilogue e, int m, int n, int k, int group) {
+                const Epilogue e, const Scales scales, const Experts experts, int m, int n, int k,
+                int group) {
   extern __shared__ u8 dynamic[];
   const u32 base = (shared_address(dynamic) + 1023) & ~1023u;
   const u32 staging = base + STAGES * kStageBytes;
   const u32 full = staging + (BOXED ? CONSUMERS * 2 * kPieceBytes : 0), empty = full + STAGES * 8;
-  const u32 warpgroup = threadIdx.x / 128, rank = kCluster > 1 ? cluster_rank() : 0;
-  const Tiles tiles(m, n, group);
+  const u32 warpgroup = threadIdx.x / 128;
   const int steps = (k + kStepColumns - 1) / kStepColumns;
-  const int first_tile = blockIdx.x / kCluster, tile_stride = gridDim.x / kCluster;
+  i32* ends = reinterpret_cast<i32*>(dynamic + (empty + STAGES * 8 - shared_address(dynamic)));
 
   if (threadIdx.x == 0) {
     prefetch_map(&x_map), prefetch_map(&w_map);
@@ -136,166 +188,131 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     if (BOXED) prefetch_map(&y_map);
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(full + 8 * s, 1);
-      barrier_init(empty + 8 * s,
-                   CONSUMERS * 4 * kCluster);  // each consumer warp of each block that reads the stage
+      barrier_init(empty + 8 * s, CONSUMERS * 4);  // each consumer warp
     }
     barriers_ready();
   }
-  if constexpr (kCluster > 1)
-    cluster_meet();
-  else
-    __syncthreads();
   wait_for_previous();
   release_next();
+  if (EXPERTS && threadIdx.x < 32) count_expert_tiles(experts.begins, experts.count, kTileM, ends);
+  __syncthreads();
+  const int across_m = EXPERTS ? ends[experts.count - 1] : (m + kTileM - 1) / kTileM;
+  const Tiles tiles = {across_m, (n + kOutN - 1) / kOutN, group, m, n, ends, experts};
 
   if (warpgroup == 0) {
     if constexpr (CONSUMERS == 2) shrink_registers<40>();
     if (threadIdx.x == 0) {
       Ring ring;
-      for (int index = first_tile; index < tiles.count(); index += tile_stride) {
-        int row, column;
-        tiles.place(index, rank, row, column);
+      for (int index = blockIdx.x; index < tiles.count(); index += gridDim.x) {
+        const auto at = tiles.place(index);
         for (int step = 0; step < steps; ++step, ring.next()) {
           const u32 x_to = base + ring.stage * kStageBytes, w_to = x_to + kXBytes,
                     done = full + 8 * ring.stage;
-          const int at = step * kStepColumns;
+          const int column = step * kStepColumns;
           barrier_wait(empty + 8 * ring.stage, ring.parity ^ 1);
           barrier_expect(done, kStageBytes);
-          if constexpr (CLUSTER_N == 2)
-            load_box_for(3, x_to + rank * (kXBytes / 2), &x_map, at, row + int(rank) * (kTileM / 2), done);
-          else
-            load_box(x_to, &x_map, at, row, done);
-          if constexpr (CLUSTER_M == 2) {
-            if constexpr (GATED)
-              load_box_for(3, w_to + rank * (kWBytes / 2), rank ? &up_map : &w_map, at, column, done);
-            else
-              load_box_for(3, w_to + rank * (kWBytes / 2), &w_map, at, column + int(rank) * (TILE_N / 2),
-                           done);
-          } else {
-            load_box(w_to, &w_map, at, column, done);
-            if constexpr (GATED) load_box(w_to + kWBytes / 2, &up_map, at, column, done);
-          }
+          load_box(x_to, &x_map, column, at.row, done);
+          load_box(w_to, &w_map, column, at.w_row, done);
+          if constexpr (GATED) load_box(w_to + kWBytes / 2, &up_map, column, at.w_row, done);
         }
       }
     }
-  } else {
-    if constexpr (CONSUMERS == 2) grow_registers<232>();
-    const u32 consumer = warpgroup - 1, thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
-    Ring ring;
-    float d[SUBTILES][TILE_N / 2];
-    for (int index = first_tile; index < tiles.count(); index += tile_stride) {
-      u32 before = 0;  // the stage whose products run while the next ones are issued
-      for (int step = 0; step < steps; ++step, ring.next()) {
-        const u32 x_at = base + ring.stage * kStageBytes + consumer * (SUBTILES * 64 * 128);
-        const u64 a = tile_descriptor(x_at), b = tile_descriptor(base + ring.stage * kStageBytes + kXBytes);
-        barrier_wait(full + 8 * ring.stage, ring.parity);
-        wgmma_begin();
-#pragma unroll
-        for (int q = 0; q < 4; ++q)
-#pragma unroll
-          for (int s = 0; s < SUBTILES; ++s)
-            wgmma<kElement>(d[s], a + s * (64 * 128 / 16) + 2 * q, b + 2 * q, q > 0 || step > 0);
-        wgmma_commit();
-        wgmma_wait<1>();
-        if (step > 0) {
-          if (lane < kCluster) {
-            if constexpr (kCluster > 1)
-              barrier_arrive_at(empty + 8 * before, lane);
-            else
-              barrier_arrive(empty + 8 * before);
-          }
-        }
-        before = ring.stage;
-      }
-      wgmma_wait<0>();
-      if (lane < kCluster) {
-        if constexpr (kCluster > 1)
-          barrier_arrive_at(empty + 8 * before, lane);
-        else
-          barrier_arrive(empty + 8 * before);
-      }
+    return;
+  }
 
-      int row, column;
-      tiles.place(index, rank, row, column);
+  if constexpr (CONSUMERS == 2) grow_registers<232>();
+  const u32 consumer = warpgroup - 1, thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
+  Ring ring;
+  float d[kSums];
+  for (int index = blockIdx.x; index < tiles.count(); index += gridDim.x) {
+    const auto at = tiles.place(index);
+    if constexpr (kScaled) {
+      const i64 blocks = i64(at.w_row / 128) * ((k + 127) / 128);
+      multiply_scaled(d, ring, steps, base, full, empty, consumer, scales.w + (BLOCK_SCALES ? blocks : 0),
+                      scales.up + (BLOCK_SCALES ? blocks : 0));
+    } else {
+      multiply(d, ring, steps, base, full, empty, consumer);
+    }
+
+    const int first_row = at.row + int(consumer) * 64, my_row = first_row + int(warp) * 16 + int(lane) / 4;
+    const int of_expert = at.w_row - at.column;  // first row of w, bias and scales
+    float x_scale[2] = {1, 1};
+    if constexpr (kScaled) {
+      if (my_row < at.row_end) x_scale[0] = scales.x[my_row];
+      if (my_row + 8 < at.row_end) x_scale[1] = scales.x[my_row + 8];
+    }
 #pragma unroll
-      for (int s = 0; s < SUBTILES; ++s) {
-        const int first_row = row + (consumer * SUBTILES + s) * 64;
-        const int my_row = first_row + warp * 16 + lane / 4;
+    for (int piece = 0; piece < kOutN / kPieceColumns; ++piece) {
+      const u32 to = staging + (consumer * 2 + piece % 2) * kPieceBytes;
+      if constexpr (BOXED) {
+        if (thread == 0) wait_stores_read<1>();
+        meet(1 + consumer, 128);
+      }
 #pragma unroll
-        for (int piece = 0; piece < kOutN / kPieceColumns; ++piece) {
-          const u32 to = staging + (consumer * 2 + piece % 2) * kPieceBytes;
-          if constexpr (BOXED) {
-            if (thread == 0) wait_stores_read<1>();
-            meet(1 + consumer, 128);
+      for (int j = 0; j < kPieceColumns / 8; j += 2) {
+        float v[2][4];  // of 8 columns each: rows r and r + 8, two columns
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const int i = piece * (kPieceColumns / 8) + j + h, c = at.column + 8 * i + 2 * int(lane % 4);
+          float w_scale[2] = {1, 1}, up_scale[2] = {1, 1}, bias[2] = {0, 0};
+#pragma unroll
+          for (int q = 0; q < 2; ++q) {
+            if (kScaled && !BLOCK_SCALES && c + q < n) {
+              w_scale[q] = scales.w[of_expert + c + q];
+              if (GATED) up_scale[q] = scales.up[of_expert + c + q];
+            }
+            if (!GATED && e.bias && c + q < n) bias[q] = e.bias[of_expert + c + q];
           }
 #pragma unroll
-          for (int j = 0; j < kPieceColumns / 8; j += 2) {
-            float v[2][4];
-#pragma unroll
-            for (int h = 0; h < 2; ++h) {
-              const int i = piece * (kPieceColumns / 8) + j + h, c = column + 8 * i + 2 * (lane % 4);
-              float bias0 = 0, bias1 = 0;
-              if (!GATED && e.bias) {
-                if (c < n) bias0 = e.bias[c];
-                if (c + 1 < n) bias1 = e.bias[c + 1];
-              }
-              results(d[s], i, bias0, bias1, e, v[h]);
-              if constexpr (ADDED) {
-#pragma unroll
-                for (int q = 0; q < 4; ++q) {
-                  const int r = my_row + 8 * (q / 2), cc = c + q % 2;
-                  if (r < m && cc < n) v[h][q] += e.add[r * e.y_stride + cc];
-                }
-              }
-              if constexpr (!BOXED) {
-#pragma unroll
-                for (int q = 0; q < 4; ++q) {
-                  const int r = my_row + 8 * (q / 2), cc = c + q % 2;
-                  if (r < m && cc < n) {
-                    if constexpr (OUT_F32)
-                      static_cast<float*>(e.y)[r * e.y_stride + cc] = v[h][q];
-                    else
-                      static_cast<bf16*>(e.y)[r * e.y_stride + cc] = to_bf16(v[h][q]);
-                  }
-                }
-              }
+          for (int q = 0; q < 4; ++q) {
+            float sum = d[4 * i + q];
+            if constexpr (kScaled) sum *= x_scale[q / 2] * w_scale[q % 2];
+            if constexpr (GATED) {
+              float other = d[(GATED ? TILE_N / 4 : 0) + 4 * i + q];
+              if constexpr (kScaled) other *= x_scale[q / 2] * up_scale[q % 2];
+              v[h][q] = activate<ACTIVATION>(sum) * other;
+            } else {
+              v[h][q] = finish(sum, bias[q % 2], e);
             }
-            if constexpr (BOXED && !OUT_F32) {
-              // Chunk c of 16 bytes of row r lies at chunk c ^ r % 8.
-              const u32 r = warp * 16 + lane % 16, chunk = (j + lane / 16) ^ (r % 8);
-              store_matrices(to + r * 128 + chunk * 16, to_bf16x2(v[0][0], v[0][1]),
-                             to_bf16x2(v[0][2], v[0][3]), to_bf16x2(v[1][0], v[1][1]),
-                             to_bf16x2(v[1][2], v[1][3]));
-            }
-            if constexpr (BOXED && OUT_F32) {
-#pragma unroll
-              for (int h = 0; h < 2; ++h) {
-                const u32 r = warp * 16 + lane / 4, chunk = (2 * (j + h) + lane % 4 / 2) ^ (r % 8);
-                const u32 at = to + r * 128 + chunk * 16 + lane % 2 * 8;
-                store_pair(at, v[h][0], v[h][1]);
-                store_pair(at + 8 * 128, v[h][2], v[h][3]);
-              }
-            }
-          }
-          if constexpr (BOXED) {
-            publish_shared();
-            meet(1 + consumer, 128);
-            if (thread == 0) {
-              const int c = column + piece * kPieceColumns;
-              if (OUT_F32 && !ADDED && e.add)
-                add_box(&y_map, c, first_row, to);
+            const int r = my_row + 8 * (q / 2), cc = c + q % 2;
+            if (ADDED && e.add && r < at.row_end && cc < n) v[h][q] += e.add[r * e.y_stride + cc];
+            if (!BOXED && r < at.row_end && cc < n) {
+              if constexpr (OUT_F32)
+                static_cast<float*>(e.y)[r * e.y_stride + cc] = v[h][q];
               else
-                store_box(&y_map, c, first_row, to);
-              commit_stores();
+                static_cast<bf16*>(e.y)[r * e.y_stride + cc] = to_bf16(v[h][q]);
             }
           }
         }
+        if constexpr (BOXED && !OUT_F32) {
+          // Chunk c of 16 bytes of row r lies at chunk c ^ r % 8.
+          const u32 r = warp * 16 + lane % 16, chunk = (j + lane / 16) ^ (r % 8);
+          store_matrices(to + r * 128 + chunk * 16, to_bf16x2(v[0][0], v[0][1]), to_bf16x2(v[0][2], v[0][3]),
+                         to_bf16x2(v[1][0], v[1][1]), to_bf16x2(v[1][2], v[1][3]));
+        }
+        if constexpr (BOXED && OUT_F32) {
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            const u32 r = warp * 16 + lane / 4, chunk = (2 * (j + h) + lane % 4 / 2) ^ (r % 8);
+            const u32 to_pair = to + r * 128 + chunk * 16 + lane % 2 * 8;
+            store_pair(to_pair, v[h][0], v[h][1]);
+            store_pair(to_pair + 8 * 128, v[h][2], v[h][3]);
+          }
+        }
+      }
+      if constexpr (BOXED) {
+        publish_shared();
+        meet(1 + consumer, 128);
+        if (thread == 0) {
+          const int c = at.column + piece * kPieceColumns;
+          if (OUT_F32 && !ADDED && e.add)
+            add_box(&y_map, c, first_row, to);
+          else
+            store_box(&y_map, c, first_row, to);
+          commit_stores();
+        }
       }
     }
-    if (BOXED && thread == 0) wait_stores<0>();
   }
-  if constexpr (kCluster > 1) {
-    __syncwarp();
-    cluster_meet();  // no block ends while the other still sends to its shared memory
-  }
+  if (BOXED && thread == 0) wait_stores<0>();
 }

@@ -1,0 +1,43 @@
+// Rows in e4m3 with a scale each: x[t, k] = scales[t] y[t, k], scales[t] = max |x[t]| / 448. One block per
+// row. Bound: memory, 3 bytes per element.
+#include "device.cuh"
+
+// The larger 8 bits are of `high`.
+DEVICE u32 to_e4m3x2(float low, float high) {
+  u16 y;
+  asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(y) : "f"(high), "f"(low));
+  return y;
+}
+
+// columns: a multiple of 8; rows contiguous, x on 16 bytes. grid: rows.
+extern "C" __global__ void __launch_bounds__(256)
+    quantize_rows(const bf16* x, u8* y, float* scales, int columns) {
+  wait_for_previous();
+  release_next();
+  const uint4* from = reinterpret_cast<const uint4*>(x + i64(blockIdx.x) * columns);
+  float largest = 0;
+  for (int i = threadIdx.x; i < columns / 8; i += 256) {
+    const uint4 v = from[i];
+    const u32 pairs[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j)
+      largest = fmaxf(largest, fmaxf(fabsf(low_bf16(pairs[j])), fabsf(high_bf16(pairs[j]))));
+  }
+  __shared__ float of_warp[8];
+  largest = warp_max(largest);
+  if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = largest;
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < 8; ++i) largest = fmaxf(largest, of_warp[i]);
+  const float factor = largest > 0 ? 448.f / largest : 0.f;
+  uint2* to = reinterpret_cast<uint2*>(y + i64(blockIdx.x) * columns);
+  for (int i = threadIdx.x; i < columns / 8; i += 256) {
+    const uint4 v = from[i];
+    const u32 pairs[4] = {v.x, v.y, v.z, v.w};
+    u32 out[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) out[j] = to_e4m3x2(low_bf16(pairs[j]) * factor, high_bf16(pairs[j]) * factor);
+    to[i] = make_uint2(out[0] | out[1] << 16, out[2] | out[3] << 16);
+  }
+  if (threadIdx.x == 0) scales[blockIdx.x] = largest / 448.f;
+}
