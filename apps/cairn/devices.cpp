@@ -5,6 +5,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "backends/cuda/ceilings.h"
+#include "backends/cuda/nvrtc.h"
+#include "base/error.h"
 #include "command.h"
 #include "output.h"
 #include "plan/machine.h"
@@ -37,8 +40,71 @@ nlohmann::ordered_json as_json(const plan::Machine& machine, const plan::Bandwid
                       {"threads", bandwidth->threads},
                       {"bytes_per_repetition", bandwidth->bytes},
                       {"repetitions", bandwidth->repetitions}};
-  return {{"cpu", cpu}, {"memory", memory}};
+  return {{"cpu", cpu}, {"memory", memory}, {"gpus", nlohmann::ordered_json::array()}};
 }
+
+// The GPUs, or why there are none.
+struct Gpus {
+  struct Row {
+    cuda::DeviceFacts facts;
+    size_t free_bytes = 0;
+    double read_gb_per_s = 0;  // 0: not measured
+  };
+  std::vector<Row> rows;
+  std::string why_none, compiler;
+
+  explicit Gpus(bool measure) {
+    for (const auto& facts : cuda::list_devices(&why_none)) {
+      rows.push_back({facts});
+      const cuda::Device device(facts.ordinal);
+      rows.back().free_bytes = device.free_bytes();
+      if (measure) rows.back().read_gb_per_s = cuda::measure_read_bandwidth(device).median_gb_per_s;
+    }
+    try {
+      const auto& nvrtc = cuda::Nvrtc::instance();
+      compiler =
+          fmt::format("NVRTC {}.{} ({})", nvrtc.version() / 1000, nvrtc.version() % 1000 / 10, nvrtc.path());
+    } catch (const Error& e) {
+      compiler = e.what();
+    }
+  }
+
+  void add_to(nlohmann::ordered_json& json) const {
+    for (const auto& row : rows) {
+      const auto& f = row.facts;
+      json["gpus"].push_back(
+          {{"index", f.ordinal},
+           {"name", f.name},
+           {"pci", f.pci},
+           {"compute_capability", fmt::format("{}.{}", f.capability / 10, f.capability % 10)},
+           {"multiprocessors", f.multiprocessors},
+           {"memory_bytes", f.memory_bytes},
+           {"free_bytes", row.free_bytes},
+           {"l2_bytes", f.l2_bytes},
+           {"driver", fmt::format("{}.{}", f.driver_version / 1000, f.driver_version % 1000 / 10)}});
+      if (row.read_gb_per_s > 0) json["gpus"].back()["read_gb_per_s"] = row.read_gb_per_s;
+    }
+    if (rows.empty()) json["no_gpu_because"] = why_none;
+    json["gpu_compiler"] = compiler;
+  }
+
+  std::string text() const {
+    if (rows.empty()) return fmt::format("gpu          none: {}\n", why_none);
+    std::string text;
+    for (const auto& row : rows) {
+      const auto& f = row.facts;
+      text += fmt::format(
+          "gpu {}        {}, {} of {} free, compute capability {}.{}, {} multiprocessors, L2 {}, PCI {}, "
+          "driver for CUDA {}.{}\n",
+          f.ordinal, f.name, readable_bytes(row.free_bytes), readable_bytes(f.memory_bytes),
+          f.capability / 10, f.capability % 10, f.multiprocessors, readable_bytes(f.l2_bytes), f.pci,
+          f.driver_version / 1000, f.driver_version % 1000 / 10);
+      if (row.read_gb_per_s > 0)
+        text += fmt::format("gpu {} read   {:.0f} GB/s\n", f.ordinal, row.read_gb_per_s);
+    }
+    return text + fmt::format("gpu compiler {}\n", compiler);
+  }
+};
 
 std::string as_text(const plan::Machine& machine, const plan::Bandwidth* bandwidth) {
   std::string text = fmt::format("cpu          {}\n", machine.cpu.empty() ? "(unnamed)" : machine.cpu);
@@ -68,7 +134,10 @@ int run(const Options& options) {
     measured = plan::measure_read_bandwidth(pool, plan::bandwidth_test_bytes(machine));
   }
   const plan::Bandwidth* bandwidth = options.measure ? &measured : nullptr;
-  write_out(options.json ? as_json(machine, bandwidth).dump(2) + "\n" : as_text(machine, bandwidth));
+  const Gpus gpus(options.measure);
+  auto json = as_json(machine, bandwidth);
+  gpus.add_to(json);
+  write_out(options.json ? json.dump(2) + "\n" : as_text(machine, bandwidth) + gpus.text());
   return 0;
 }
 

@@ -34,8 +34,9 @@ std::vector<std::pair<std::string, std::string>> headers() {
   return found;
 }
 
-std::string hash(const Variant& variant, std::string_view architecture, int compiler) {
-  std::string text = fmt::format("{}\n{}\n", kCacheFormat, compiler);
+// The name of a compiled variant: what it was made of, but not which compiler made it.
+std::string file_name(const Variant& variant, std::string_view architecture) {
+  std::string text = std::string(kCacheFormat) + '\n';
   for (const auto& option : options_for(variant, architecture)) text += option + '\n';
   text += embedded_source(variant.source);
   for (const auto& [name, contents] : headers()) text += name + '\n' + contents;
@@ -44,7 +45,7 @@ std::string hash(const Variant& variant, std::string_view architecture, int comp
   EVP_Digest(text.data(), text.size(), digest, &length, EVP_sha256(), nullptr);
   std::string hex;
   for (int i = 0; i < 16; ++i) hex += fmt::format("{:02x}", digest[i]);
-  return hex;
+  return hex + ".cubin";
 }
 
 std::string first_lines(const std::string& log, int lines) {
@@ -56,6 +57,14 @@ std::string first_lines(const std::string& log, int lines) {
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return file ? std::string(std::istreambuf_iterator<char>(file), {}) : std::string();
+}
+
+// Kernels compiled ahead (write_pack): $CAIRN_KERNELS, or `kernels` beside the program.
+std::filesystem::path pack_folder() {
+  if (const char* named = std::getenv("CAIRN_KERNELS")) return named;
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+  return error ? std::filesystem::path() : program.parent_path() / "kernels";
 }
 
 // An ELF file of CUDA's machine code: what a cut or foreign cache file is not.
@@ -93,6 +102,14 @@ Compiled compile(const Variant& variant, std::string_view architecture) {
   return {std::move(result.cubin), std::move(result.log)};
 }
 
+size_t write_to_pack(const Variant& variant, std::string_view architecture,
+                     const std::filesystem::path& folder) {
+  const auto cubin = compile(variant, architecture).cubin;
+  if (!write_cache_file(folder / file_name(variant, architecture), cubin))
+    fail(ErrorKind::io, "{} cannot be written", (folder / file_name(variant, architecture)).string());
+  return cubin.size();
+}
+
 struct KernelCache::Module {
   std::mutex mutex;
   driver::Module handle = nullptr;
@@ -118,21 +135,23 @@ KernelCache::Module& KernelCache::module(const Variant& variant) {
   const std::lock_guard lock(m->mutex);
   if (m->handle) return *m;
   const auto architecture = device_.facts().architecture();
-  const auto folder = cache_folder();
+  const auto name = file_name(variant, architecture);
   device_.make_current();
-  // The compiler's version is part of the name, so that an update is not answered with yesterday's code.
-  const auto path =
-      folder / "kernels" / (hash(variant, architecture, Nvrtc::instance().version()) + ".cubin");
-  std::string cubin = folder.empty() ? std::string() : read_file(path);
-  if (!looks_like_cubin(cubin) || driver::api().module_load(&m->handle, cubin.data()) != 0) {
-    cubin = compile(variant, architecture).cubin;
-    {
-      const std::lock_guard count_lock(mutex_);
-      ++compiled_;
-    }
-    if (!folder.empty()) write_cache_file(path, cubin);
-    driver::check(driver::api().module_load(&m->handle, cubin.data()), ("loading " + variant.id()).c_str());
+  const auto load = [&](const std::string& cubin) {
+    return looks_like_cubin(cubin) && driver::api().module_load(&m->handle, cubin.data()) == 0;
+  };
+  if (const auto pack = pack_folder(); !pack.empty() && load(read_file(pack / name))) return *m;
+  // The compiler's version names a folder, so that an update is not answered with yesterday's code.
+  const auto folder = cache_folder();
+  const auto path = folder / "kernels" / std::to_string(Nvrtc::instance().version()) / name;
+  if (!folder.empty() && load(read_file(path))) return *m;
+  const auto cubin = compile(variant, architecture).cubin;
+  {
+    const std::lock_guard count_lock(mutex_);
+    ++compiled_;
   }
+  if (!folder.empty()) write_cache_file(path, cubin);
+  driver::check(driver::api().module_load(&m->handle, cubin.data()), ("loading " + variant.id()).c_str());
   return *m;
 }
 

@@ -5,6 +5,7 @@
 // all supported architectures without a GPU and refuse spills and local memory.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -52,10 +53,14 @@ struct Compiled {
 // lies.
 Compiled compile(const Variant&, std::string_view architecture);
 
+// Compiles a variant into a folder from which any start reads it: beside the program as `kernels`, or named
+// by $CAIRN_KERNELS. Returns its bytes.
+size_t write_to_pack(const Variant&, std::string_view architecture, const std::filesystem::path& folder);
+
 class KernelCache {
  public:
-  // Compiled modules are kept in $CAIRN_CACHE/kernels or ~/.cache/cairn/kernels, named by a hash of sources,
-  // options and compiler version.
+  // Compiled modules are kept in the cache folder (base/cache_folder.h) under kernels/, by the compiler's
+  // version and a hash of sources and options; a pack is asked first.
   explicit KernelCache(const Device&);
   ~KernelCache();
 
