@@ -37,6 +37,7 @@ struct Row {
   std::vector<double> seconds;  // per repetition
   program::Work work;           // of one repetition
   uint64_t hash = 0;            // of the last logits: the same build on the same machine gives the same bits
+  backends::StepTimes host;
 };
 
 double median(std::vector<double> values) {
@@ -73,7 +74,7 @@ class Bench {
   Bench(engine::Engine& engine, const Options& options) : engine_(engine), options_(options) {}
 
   Row prefill(int64_t tokens, int64_t depth) {
-    Row row{fmt::format("pp{}", tokens), tokens, depth, {}, {}, 0};
+    Row row{fmt::format("pp{}", tokens), tokens, depth, {}, {}, 0, {}};
     return measure(std::move(row), [&](std::vector<kv::Sequence>& sequences, Row& r) {
       r.work = {};
       const int64_t most = engine_.bounds().tokens;
@@ -94,7 +95,8 @@ class Bench {
             depth,
             {},
             {},
-            0};
+            0,
+            {}};
     return measure(std::move(row), [&](std::vector<kv::Sequence>& sequences, Row& r) {
       r.work = {};
       std::vector<std::vector<int32_t>> ids;
@@ -146,13 +148,18 @@ class Bench {
         engine_.feed(sequence, ids, 0, row.depth + row.tokens,
                      [&](int64_t done) { bar.update(uint64_t(done)); });
     }
+    backends::StepTimes before;
     for (int i = -1; i < options_.repetitions; ++i) {
       for (auto& sequence : sequences) sequence.truncate(row.depth);
       if (i < 0) recorded.clear();
       const double start = seconds_now();
       body(sequences, row);
       if (i >= 0) row.seconds.push_back(seconds_now() - start);
+      if (i < 0) before = engine_.times();
     }
+    const auto after = engine_.times();
+    row.host = {after.steps - before.steps, after.prepare - before.prepare, after.launch - before.launch,
+                after.wait - before.wait};
     return row;
   }
 
@@ -162,16 +169,22 @@ class Bench {
 
 nlohmann::ordered_json as_json(const Row& row, double ceiling_gb) {
   const double seconds = median(row.seconds);
-  return {{"test", row.test},
-          {"tokens", row.tokens},
-          {"depth", row.depth},
-          {"seconds", row.seconds},
-          {"median_seconds", seconds},
-          {"tokens_per_second", double(row.tokens) / seconds},
-          {"gb_per_second", double(row.work.bytes()) / seconds / 1e9},
-          {"gflop_per_second", double(row.work.operations) / seconds / 1e9},
-          {"share_of_read_bandwidth", double(row.work.bytes()) / seconds / 1e9 / ceiling_gb},
-          {"logits_hash", fmt::format("{:016x}", row.hash)}};
+  nlohmann::ordered_json json{
+      {"test", row.test},
+      {"tokens", row.tokens},
+      {"depth", row.depth},
+      {"seconds", row.seconds},
+      {"median_seconds", seconds},
+      {"tokens_per_second", double(row.tokens) / seconds},
+      {"gb_per_second", double(row.work.bytes()) / seconds / 1e9},
+      {"gflop_per_second", double(row.work.operations) / seconds / 1e9},
+      {"share_of_read_bandwidth", double(row.work.bytes()) / seconds / 1e9 / ceiling_gb},
+      {"logits_hash", fmt::format("{:016x}", row.hash)}};
+  if (row.host.steps > 0)
+    json["host_us_per_step"] = {{"prepare", 1e6 * row.host.prepare / double(row.host.steps)},
+                                {"launch", 1e6 * row.host.launch / double(row.host.steps)},
+                                {"wait", 1e6 * row.host.wait / double(row.host.steps)}};
+  return json;
 }
 
 int run(const Options& options) {
@@ -255,6 +268,11 @@ int run(const Options& options) {
     write_out(fmt::format("{:<14}{:>8}{:>12.2f}{:>9.1f}%{:>10.2f}{:>11.1f}%{:>12.1f}\n", row.test, row.depth,
                           double(row.tokens) / seconds, 100 * (*high - *low) / seconds, gb,
                           100 * gb / ceiling, double(row.work.operations) / seconds / 1e9));
+    if (row.host.steps > 0)
+      write_out(fmt::format(
+          "{:<14}{:>8}  a step on the host: {:.0f} us preparing, {:.0f} launching, {:.0f} waiting\n", "", "",
+          1e6 * row.host.prepare / double(row.host.steps), 1e6 * row.host.launch / double(row.host.steps),
+          1e6 * row.host.wait / double(row.host.steps)));
   }
   return 0;
 }

@@ -72,6 +72,7 @@ class Engine {
   int64_t context() const { return memory_.context; }
   std::string device_name() const;                        // "NVIDIA H200", "2 threads, amx"
   const cuda::Device* gpu() const { return gpu_.get(); }  // null: it runs on the CPU
+  backends::StepTimes times() const { return executor_->times(); }
   kv::KvPool& kv() { return *kv_; }
   ThreadPool& pool() { return pool_; }
   const std::string& weights_origin() const { return weights_origin_; }  // one line for people

@@ -39,6 +39,15 @@ struct LoadProgress {
   uint64_t done_bytes = 0, total_bytes = 0;
 };
 
+// Where the host's time of steps went, in seconds, for backends whose device works beside it.
+struct StepTimes {
+  int64_t steps = 0;
+  double prepare = 0;  // planning and copying a step's inputs
+  double launch = 0;   // handing the work to the device
+  double wait = 0;     // for the device
+  void add(const StepTimes& o) { steps += o.steps, prepare += o.prepare, launch += o.launch, wait += o.wait; }
+};
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -46,6 +55,7 @@ class Executor {
   virtual StepResult run(std::span<const SequenceStep>, program::Trace* trace = nullptr) = 0;
   virtual const program::Bounds& bounds() const = 0;
   virtual uint64_t scratch_bytes() const = 0;
+  virtual StepTimes times() const { return {}; }  // of all steps since construction, traced ones left out
 };
 
 }  // namespace cairn::backends

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 
+#include "backends/cuda/products.h"
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -59,7 +61,43 @@ std::vector<float> alibi_slopes(int64_t heads) {
   return slopes;
 }
 
+std::vector<Variant> unique(const std::vector<Variant>& variants) {
+  std::vector<Variant> once;
+  for (const auto& v : variants)
+    if (std::find(once.begin(), once.end(), v) == once.end()) once.push_back(v);
+  return once;
+}
+
 }  // namespace
+
+// Rotations of a layer's queries and keys that its KvWrite can do on the way: both feed nothing else, turn
+// alike, and nothing but them stands between them and the KvWrite (whose inputs' memory could have been taken
+// by then).
+std::vector<Executor::FusedRope> Executor::find_fused_ropes(const Program& program) {
+  const auto& instructions = program.instructions;
+  std::vector<FusedRope> fused(instructions.size());
+  std::map<int32_t, int> readers;
+  for (const auto& instruction : instructions)
+    for (const Value v : uses(instruction.operation).in) ++readers[v.id];
+  for (size_t i = 2; i < instructions.size(); ++i) {
+    const auto* write = std::get_if<program::KvWrite>(&instructions[i].operation);
+    const auto* a = std::get_if<program::Rope>(&instructions[i - 2].operation);
+    const auto* b = std::get_if<program::Rope>(&instructions[i - 1].operation);
+    if (!write || !a || !b) continue;
+    const auto* k = a->y == write->k ? a : b;
+    const auto* q = k == a ? b : a;
+    bool read_by_attention = false;
+    for (const auto& instruction : instructions)
+      if (const auto* op = std::get_if<program::Attention>(&instruction.operation))
+        read_by_attention |= op->q == q->y && op->slot == write->slot;
+    if (k->y != write->k || !read_by_attention || readers[q->y.id] != 1 || readers[k->y.id] != 1 ||
+        q->table != k->table || q->pairing != k->pairing || q->rotary_dim != k->rotary_dim)
+      continue;
+    fused[i].q = q, fused[i].k = k;
+    fused[i - 1].skip = fused[i - 2].skip = true;
+  }
+  return fused;
+}
 
 // What a step tells the device, in one block of 32-bit words that is uploaded at once: offsets of its parts.
 struct Executor::Inputs {
@@ -157,6 +195,8 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
   for (const size_t offset : slope_offsets)
     slopes_.push_back(offset == SIZE_MAX ? 0 : constants_.address() + offset * 4);
   stream_.synchronize();
+  fused_ropes_.resize(program.instructions.size());
+  if (!options.exact) prepare_fast_kernels();
 }
 
 Executor::~Executor() = default;
@@ -178,8 +218,24 @@ class Executor::Step {
     assert(sizes_.tokens <= e.bounds_.tokens && sizes_.logits <= e.bounds_.logits);
   }
 
+  // The modules of all products, as a step of both classes would ask for them.
+  std::vector<Variant> variants() {
+    std::vector<Variant> all;
+    sizes_ = {2, 1};
+    decode_rows_ = 1;
+    collected_ = &all;
+    for (const auto& instruction : program_.instructions) {
+      if (const auto* matmul = std::get_if<program::MatMul>(&instruction.operation)) execute(*matmul);
+      if (const auto* gated = std::get_if<program::GatedMatMul>(&instruction.operation)) execute(*gated);
+      if (const auto* logits = std::get_if<program::Logits>(&instruction.operation)) execute(*logits);
+    }
+    return all;
+  }
+
   StepResult run(program::Trace* trace) {
+    const double start = now();
     upload_inputs();
+    const double uploaded = now();
     const bool repeats = decode_rows_ == sizes_.tokens && int64_t(sequences_.size()) == sizes_.tokens;
     if (trace) {
       run_traced(*trace);
@@ -195,13 +251,18 @@ class Executor::Step {
     } else {
       launch_all();
     }
+    const double launched = now();
     e_.stream_.synchronize();
+    if (!trace) e_.times_.add({1, uploaded - start, launched - uploaded, now() - launched});
     auto* logits = e_.results_.as<float>();
     return {sizes_.logits, sizes_.logits > 0 ? logits : nullptr,
             sizes_.logits > 0 && decode_rows_ < sizes_.tokens ? logits + logits_words() : nullptr};
   }
 
  private:
+  static double now() {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  }
   int64_t rows(Value v) const { return sizes_.of(program_.info(v).shape.front()); }
   int64_t width(Value v) const { return program_.width(v); }
   int64_t count(Value v) const { return rows(v) * width(v); }
@@ -235,6 +296,9 @@ class Executor::Step {
           fail(ErrorKind::invalid_argument, "the sequences of a step have {} pages and more; {} were planned",
                page + int64_t(table.size()), in.table_words);
         words[in.starts + sequence] = int32_t(page);
+        attention_plan_.sequences.push_back({first_row[i], int32_t(s.tokens.size()), s.position,
+                                             s.position + int64_t(s.tokens.size()), table});
+        classes_.push_back(wanted);
         std::copy(table.begin(), table.end(), words + in.tables + page);
         page += int64_t(table.size());
         for (size_t r = 0; r < program_.ropes.size(); ++r) {
@@ -257,6 +321,10 @@ class Executor::Step {
         words[in.logit_rows + scored++] = int32_t(r);
     }
     e_.stream_.upload(e_.inputs_.address(), words, size_t(in.tables + page) * 4);
+    if (e_.attention_) {
+      e_.attention_->plan(attention_plan_, classes_);
+      e_.attention_->upload(e_.stream_);
+    }
     for (const auto& instruction : program_.instructions)
       if (const auto* op = std::get_if<program::Embed>(&instruction.operation)) decode_embeddings(*op);
   }
@@ -304,9 +372,22 @@ class Executor::Step {
     const auto& instruction = program_.instructions[index];
     e_.stream_.mark(instruction.name.c_str());
     instruction_ = index;
+    converted_of_ = {};
     // Only a kernel can be overlapped by the next one, not a copy; in a trace an instruction's time is its
     // own.
-    launch_.overlap = !after_copy_ && !traced_;
+    // Which kinds of kernels may start before the one ahead of them ends: 1 row-wise, 2 products, 4 append, 8
+    // attention.
+    static const int overlap =
+        std::getenv("CAIRN_CUDA_OVERLAP") ? std::atoi(std::getenv("CAIRN_CUDA_OVERLAP")) : 0;
+    const auto& doing = instruction.operation;
+    const int kind = std::holds_alternative<program::MatMul>(doing) ||
+                             std::holds_alternative<program::GatedMatMul>(doing) ||
+                             std::holds_alternative<program::Logits>(doing)
+                         ? 2
+                     : std::holds_alternative<program::KvWrite>(doing)   ? 4
+                     : std::holds_alternative<program::Attention>(doing) ? 8
+                                                                         : 1;
+    launch_.overlap = (overlap & kind) != 0 && !after_copy_ && !traced_;
     after_copy_ = false;
     std::visit([&](const auto& op) { execute(op); }, instruction.operation);
     static const bool careful = std::getenv("CAIRN_CUDA_SYNC") != nullptr;
@@ -372,24 +453,86 @@ class Executor::Step {
     if (rows(op.y) > 0) launch_.gather_rows(at(op.x), at(op.rows).address, at(op.y), rows(op.y), width(op.x));
   }
 
-  void product(Operand x, Weight weight, Weight bias, Operand y, int64_t m) {
-    launch_.matmul_plain(x, e_.weights_.plain(weight), e_.weights_.vector(bias), y, m);
+  // x for a product with this weight: the fast kernels read bf16, also of values that are kept in f32.
+  Operand left_side(Value x, Weight weight) {
+    Operand from = at(x);
+    if (from.element == Element::bf16 || !e_.weights_.is_packed(weight)) return from;
+    const Operand to{e_.converted_.address(), Element::bf16};
+    if (converted_of_ == x || collected_) return to;
+    launch_.convert(from, to, count(x));
+    converted_of_ = x;
+    return to;
   }
+  // What a product is for the fast kernels.
+  MatMulCall call(Operand x, Weight weight, Weight bias, Operand y, int64_t m) const {
+    MatMulCall c;
+    c.w = &e_.weights_.packed(weight);
+    c.x = x.address;
+    c.m = m;
+    c.y = y.address;
+    c.y_f32 = y.element == Element::f32;
+    c.bias = e_.weights_.vector(bias);
+    c.overlap_previous = launch_.overlap;
+    return c;
+  }
+  // Collecting, a call only says which modules it will need.
+  void multiply(std::span<const MatMulCall> calls, int64_t decode_rows) {
+    if (!collected_)
+      return cuda::multiply(e_.kernels_, e_.stream_, calls, decode_rows, e_.unpacked_.address());
+    const bool scores = decode_rows == calls.front().m;
+    for (const auto& c : calls)
+      for (auto& v : product_variants(e_.device_.facts(), c, true, !scores))
+        collected_->push_back(std::move(v));
+  }
+  void plain(Operand x, Weight weight, Weight bias, Operand y, int64_t m) {
+    if (!collected_) launch_.matmul_plain(x, e_.weights_.plain(weight), e_.weights_.vector(bias), y, m);
+  }
+
   void execute(const program::MatMul& op) {
-    for (const auto& p : op.products) product(at(op.x), p.weight, p.bias, at(p.y), rows(op.x));
+    std::vector<MatMulCall> calls;
+    for (const auto& p : op.products) {
+      if (e_.weights_.is_packed(p.weight))
+        calls.push_back(call(left_side(op.x, p.weight), p.weight, p.bias, at(p.y), rows(op.x)));
+      else
+        plain(at(op.x), p.weight, p.bias, at(p.y), rows(op.x));
+    }
+    if (!calls.empty()) multiply(calls, decode_rows_);
   }
   void execute(const program::GatedMatMul& op) {
+    if (e_.weights_.is_packed(op.gate) && e_.weights_.is_packed(op.up) &&
+        e_.weights_.packed(op.gate).form == e_.weights_.packed(op.up).form) {
+      MatMulCall c = call(left_side(op.x, op.gate), op.gate, {}, at(op.y), rows(op.x));
+      c.up = &e_.weights_.packed(op.up);
+      c.activation = op.activation;
+      return multiply({&c, 1}, decode_rows_);
+    }
     const Element element = e_.elements_[size_t(op.y.id)];
     const Operand gate{e_.gated_.address(), element};
     const Operand up{gate.address + Address(round_up(count(op.y) * bytes_of(element), kAlignment)), element};
-    product(at(op.x), op.gate, {}, gate, rows(op.x));
-    product(at(op.x), op.up, {}, up, rows(op.x));
-    launch_.gated(gate, up, op.activation, at(op.y), count(op.y));
+    const program::MatMul both{op.x, {{op.gate, {}, {}}, {op.up, {}, {}}}};
+    for (size_t i = 0; i < 2; ++i) {
+      const Weight w = both.products[i].weight;
+      const Operand y = i == 0 ? gate : up;
+      if (e_.weights_.is_packed(w)) {
+        const MatMulCall c = call(left_side(op.x, w), w, {}, y, rows(op.x));
+        multiply({&c, 1}, decode_rows_);
+      } else {
+        plain(at(op.x), w, {}, y, rows(op.x));
+      }
+    }
+    if (!collected_) launch_.gated(gate, up, op.activation, at(op.y), count(op.y));
   }
+  // Scores are few rows, whoever asked for them: always class decode.
   void execute(const program::Logits& op) {
     if (rows(op.x) == 0) return;
-    product(at(op.x), op.weight, op.bias, at(op.y), rows(op.x));
-    if (op.scale != 1 || op.softcap != 0)
+    if (e_.weights_.is_packed(op.weight)) {
+      MatMulCall c = call(left_side(op.x, op.weight), op.weight, op.bias, at(op.y), rows(op.x));
+      c.scale = op.scale;
+      c.softcap = op.softcap;
+      return multiply({&c, 1}, c.m);
+    }
+    plain(at(op.x), op.weight, op.bias, at(op.y), rows(op.x));
+    if (!collected_ && (op.scale != 1 || op.softcap != 0))
       launch_.soft_cap(at(op.y), op.scale, op.softcap, at(op.y), count(op.y));
   }
   void execute(const program::Activate& op) {
@@ -420,6 +563,7 @@ class Executor::Step {
                          width(op.a), op.eps, op.offset);
   }
   void execute(const program::Rope& op) {
+    if (e_.fused_ropes_[instruction_].skip) return;
     launch_.rope(at(op.x), rope_tables_[size_t(op.table)], at(op.y), rows(op.x), op.heads, op.head_dim,
                  op.rotary_dim, op.pairing);
   }
@@ -440,20 +584,54 @@ class Executor::Step {
   }
   void execute(const program::KvWrite& op) {
     const Inputs& in = *e_.layout_;
-    launch_.append_plain(at(op.k), at(op.v), cache(op.slot), input(in.tables), input(in.starts),
-                         input(in.sequence_of), input(in.positions), rows(op.k));
+    if (!e_.attention_) {
+      launch_.append_plain(at(op.k), at(op.v), cache(op.slot), input(in.tables), input(in.starts),
+                           input(in.sequence_of), input(in.positions), rows(op.k));
+      return;
+    }
+    AppendCall c;
+    c.layer = op.slot;
+    c.rows = rows(op.k);
+    c.k = at(op.k).address, c.k_stride = width(op.k);
+    c.v = at(op.v).address, c.v_stride = width(op.v);
+    if (const FusedRope& fused = e_.fused_ropes_[instruction_]; fused.q) {
+      c.rope = {int(fused.q->rotary_dim), fused.q->pairing};
+      c.k = at(fused.k->x).address;
+      c.q = at(fused.q->x).address, c.q_stride = width(fused.q->x);
+      c.q_out = at(fused.q->y).address, c.q_out_stride = width(fused.q->y);
+      c.angles = rope_tables_[size_t(fused.q->table)];
+      c.heads = int(fused.q->heads);
+    }
+    c.overlap_previous = launch_.overlap;
+    e_.attention_->append(e_.stream_, device_kv(), c);
   }
+  DeviceKv device_kv() const { return DeviceKv::at(e_.kv_memory_.address(), e_.kv_.config()); }
+
   void execute(const program::Attention& op) {
     const Inputs& in = *e_.layout_;
-    PlainAttention a;
-    a.heads = int(op.heads);
-    a.scale = op.scale;
-    a.softcap = op.softcap;
-    a.window = int(std::min<int64_t>(op.window, INT32_MAX));
-    a.sinks = e_.weights_.vector(op.sinks);
-    a.slopes = e_.slopes_[instruction_];
-    launch_.attention_plain(at(op.q), at(op.y), cache(op.slot), a, input(in.tables), input(in.starts),
-                            input(in.sequence_of), input(in.positions), rows(op.q));
+    if (!e_.attention_) {
+      PlainAttention a;
+      a.heads = int(op.heads);
+      a.scale = op.scale;
+      a.softcap = op.softcap;
+      a.window = int(std::min<int64_t>(op.window, INT32_MAX));
+      a.sinks = e_.weights_.vector(op.sinks);
+      a.slopes = e_.slopes_[instruction_];
+      launch_.attention_plain(at(op.q), at(op.y), cache(op.slot), a, input(in.tables), input(in.starts),
+                              input(in.sequence_of), input(in.positions), rows(op.q));
+      return;
+    }
+    AttentionCall c;
+    c.kind = e_.attention_kinds_[instruction_];
+    c.layer = op.slot;
+    c.q = at(op.q).address, c.q_stride = width(op.q);
+    c.y = at(op.y).address, c.y_stride = width(op.y);
+    c.sinks = e_.weights_.vector(op.sinks);
+    c.slopes = e_.slopes_[instruction_];
+    c.decode = decode_rows_ > 0, c.prompt = decode_rows_ < sizes_.tokens;
+    c.decode_rows = decode_rows_;
+    c.overlap_previous = launch_.overlap;
+    e_.attention_->run(e_.stream_, device_kv(), c);
   }
 
   void execute(const program::Route& op) {
@@ -477,11 +655,66 @@ class Executor::Step {
   std::span<const SequenceStep> sequences_;
   program::Bounds sizes_;
   int64_t decode_rows_ = 0;
+  attention::AttentionPlan attention_plan_;
+  std::vector<RowClass> classes_;
+  std::vector<Variant>* collected_ = nullptr;
   RowLauncher launch_;
   std::vector<Address> rope_tables_;
   size_t instruction_ = 0;
+  Value converted_of_;  // whose bf16 copy the running instruction has made
   bool after_copy_ = true, traced_ = false;
 };
+
+void Executor::prepare_fast_kernels() {
+  size_t scratch = 0;
+  int64_t converted = 0;
+  for (const auto& instruction : program_.instructions) {
+    const auto note = [&](Value x, Weight w, bool gated) {
+      if (weights_.is_packed(w) && elements_[size_t(x.id)] == Element::f32)
+        converted = std::max(converted, bounds_.of(program_.info(x).shape.front()) * program_.width(x) * 2);
+      if (weights_.is_packed(w))
+        scratch = std::max(scratch, product_scratch_bytes(weights_.packed(w), gated));
+    };
+    if (const auto* op = std::get_if<program::MatMul>(&instruction.operation))
+      for (const auto& p : op->products) note(op->x, p.weight, false);
+    if (const auto* op = std::get_if<program::GatedMatMul>(&instruction.operation))
+      note(op->x, op->gate, true), note(op->x, op->up, false);
+  }
+  unpacked_ = Buffer(device_, scratch);
+  converted_ = Buffer(device_, size_t(converted));
+
+  std::vector<AttentionKind> kinds;
+  std::vector<RopeKind> ropes;
+  attention_kinds_.assign(program_.instructions.size(), -1);
+  fused_ropes_ = find_fused_ropes(program_);
+  for (size_t i = 0; i < program_.instructions.size(); ++i) {
+    if (fused_ropes_[i].q) ropes.push_back({int(fused_ropes_[i].q->rotary_dim), fused_ropes_[i].q->pairing});
+    const auto* op = std::get_if<program::Attention>(&program_.instructions[i].operation);
+    if (!op) continue;
+    const AttentionKind kind{int(op->heads), op->scale,       int(std::min<int64_t>(op->window, INT32_MAX)),
+                             op->softcap,    bool(op->sinks), op->alibi};
+    const auto same = std::find(kinds.begin(), kinds.end(), kind);
+    attention_kinds_[i] = int(same - kinds.begin());
+    if (same == kinds.end()) kinds.push_back(kind);
+  }
+  auto variants = Step(*this, {}).variants();
+  try {
+    AttentionLimits limits;
+    limits.rows = bounds_.tokens;
+    limits.decode_rows = std::min(bounds_.tokens, bounds_.logits);
+    limits.sequences = bounds_.tokens;
+    limits.table_pages = layout_->table_words;
+    limits.longest = kv_.config().pages * kv_.config().page_tokens;
+    for (auto& v : AttentionEngine::variants(device_.facts(), kv_.config(), kinds, ropes))
+      variants.push_back(std::move(v));
+    kernels_.prepare(unique(variants));
+    attention_ = std::make_unique<AttentionEngine>(device_, kernels_, kv_.config(), kinds, limits);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::unsupported)
+      throw;  // head sizes without fast kernels: the plain ones do any up to 256
+    for (auto& fused : fused_ropes_) fused = {};
+  }
+}
 
 StepResult Executor::run(std::span<const SequenceStep> sequences, program::Trace* trace) {
   return Step(*this, sequences).run(trace);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backends/common/executor.h"
+#include "backends/cuda/attention.h"
 #include "backends/cuda/element_types.h"
 #include "backends/cuda/model_weights.h"
 #include "program/arena.h"
@@ -39,9 +40,17 @@ class Executor final : public backends::Executor {
   backends::StepResult run(std::span<const backends::SequenceStep>, program::Trace* trace = nullptr) override;
   const program::Bounds& bounds() const override { return bounds_; }
   uint64_t scratch_bytes() const override;
+  backends::StepTimes times() const override { return times_; }
 
  private:
   class Step;
+  // Per instruction: rotations that a KvWrite takes over, and on those that they are skipped.
+  struct FusedRope {
+    const program::Rope *q = nullptr, *k = nullptr;
+    bool skip = false;
+  };
+  static std::vector<FusedRope> find_fused_ropes(const program::Program&);
+  void prepare_fast_kernels();
   struct Inputs;
 
   const program::Program& program_;
@@ -59,7 +68,11 @@ class Executor final : public backends::Executor {
   std::unique_ptr<Inputs> layout_;
   PinnedBuffer staging_, results_, embeddings_;
   std::vector<Address> frequencies_, slopes_;  // of the rope tables; of the ALiBi attentions
-  Buffer constants_;
+  backends::StepTimes times_;
+  Buffer constants_, unpacked_, converted_;
+  std::vector<FusedRope> fused_ropes_;
+  std::vector<int> attention_kinds_;
+  std::unique_ptr<AttentionEngine> attention_;  // null: the plain kernels
   // One graph per shape of step: (rows, logit rows).
   std::map<std::pair<int64_t, int64_t>, Graph> graphs_;
   std::set<std::pair<int64_t, int64_t>> graphs_seen_;

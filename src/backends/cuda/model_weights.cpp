@@ -24,20 +24,37 @@ TableKind table_kind(CodecId id) {
   return id == CodecId::f32 ? TableKind::f32 : id == CodecId::f16 ? TableKind::f16 : TableKind::bf16;
 }
 
-// bf16 weights stay what they are; all others are decoded to f32, which holds each exactly.
-Element plain_element(const StoredWeight& w, bool exact) {
-  return !exact && !w.transposed && w.codec == CodecId::bf16 ? Element::bf16 : Element::f32;
+// Which matrices the fast kernels multiply: those in a form of weights.h, and not those of experts, which are
+// plain f32.
+std::vector<bool> packed_matrices(const Program& program, std::span<const StoredWeight> stored, bool exact) {
+  std::vector<bool> packed(stored.size(), !exact);
+  for (const auto& instruction : program.instructions)
+    if (const auto* op = std::get_if<program::ExpertMatMul>(&instruction.operation))
+      for (const auto& product : op->products) packed[size_t(product.weight.id)] = false;
+  for (size_t i = 0; i < stored.size(); ++i)
+    if (!form_of(stored[i].transposed ? CodecId::f32 : stored[i].codec) || stored[i].cols % 8 != 0)
+      packed[i] = false;
+  return packed;
+}
+
+// Whether the packed form of this weight is its file's rows.
+bool has_rows(const StoredWeight& w) {
+  return !w.transposed && (w.codec == CodecId::bf16 || w.codec == CodecId::f16);
 }
 
 int64_t elements(const StoredWeight& w) { return w.rows * w.cols; }
 
 // Where everything of a model lies in one allocation.
-struct Layout {
+struct Places {
   std::vector<int64_t> matrix, vector, table;  // offsets; -1: none
+  std::vector<bool> packed;
   int64_t bytes = 0;
 
-  Layout(const Program& program, std::span<const StoredWeight> stored, ModelWeights::Options options)
-      : matrix(stored.size(), -1), vector(stored.size(), -1), table(stored.size(), -1) {
+  Places(const Program& program, std::span<const StoredWeight> stored, ModelWeights::Options options)
+      : matrix(stored.size(), -1),
+        vector(stored.size(), -1),
+        table(stored.size(), -1),
+        packed(packed_matrices(program, stored, options.exact)) {
     const auto roles = program::weight_roles(program);
     const auto place = [&](int64_t size) {
       const int64_t at = bytes;
@@ -47,12 +64,13 @@ struct Layout {
     for (size_t i = 0; i < stored.size(); ++i) {
       const auto& w = stored[i];
       if (roles[i].matrix)
-        matrix[i] = place(elements(w) * int64_t(w.pieces.size()) * bytes_of(plain_element(w, options.exact)));
+        matrix[i] = place(packed[i] ? int64_t(device_matrix_bytes(w.transposed ? CodecId::f32 : w.codec,
+                                                                  w.rows, w.cols, int64_t(w.pieces.size())))
+                                    : elements(w) * int64_t(w.pieces.size()) * 4);
       if (roles[i].vector) vector[i] = place(w.cols * 4);
-      // A table that a product reads too (tied embeddings) is read where the product's copy lies, if rows of
-      // that can be.
-      if (roles[i].table && is_float(w) &&
-          !(roles[i].matrix && plain_element(w, options.exact) == Element::bf16))
+      // A table that a product reads too (tied embeddings) is read where the product's copy lies, if that is
+      // its rows.
+      if (roles[i].table && is_float(w) && !(matrix[i] >= 0 && packed[i] && has_rows(w)))
         table[i] = place(elements(w) * codecs::codec(w.codec).block_bytes);
     }
   }
@@ -93,16 +111,17 @@ class Uploader {
 
 uint64_t ModelWeights::bytes_needed(const Program& program, std::span<const StoredWeight> stored,
                                     Options options) {
-  return uint64_t(Layout(program, stored, options).bytes);
+  return uint64_t(Places(program, stored, options).bytes);
 }
 
 ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight> stored, const Device& device,
                            Stream& stream, ThreadPool& pool, Options options,
                            const std::function<void(const backends::LoadProgress&)>& progress)
-    : plain_(stored.size()), tables_(stored.size()), vectors_(stored.size(), 0) {
-  const Layout layout(program, stored, options);
-  memory_ = Buffer(device, size_t(layout.bytes));
+    : packed_(stored.size()), plain_(stored.size()), tables_(stored.size()), vectors_(stored.size(), 0) {
+  const Places places(program, stored, options);
+  memory_ = Buffer(device, size_t(places.bytes));
   Uploader uploader(device, stream);
+  MatrixPacker packer(device, stream, pool);
   backends::LoadProgress loaded;
   for (const auto& w : stored)
     for (const auto& piece : w.pieces) loaded.total_bytes += piece.bytes;
@@ -119,16 +138,14 @@ ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight>
         });
       });
     };
-    if (layout.matrix[i] >= 0) {
-      const Element element = plain_element(w, options.exact);
+    if (places.matrix[i] >= 0 && places.packed[i]) {
+      packed_[i] = packer.pack(w, memory_.address() + Address(places.matrix[i]));
+    } else if (places.matrix[i] >= 0) {
       auto& m = plain_[i];
-      m = {memory_.address() + Address(layout.matrix[i]), element, w.rows, w.cols, int64_t(w.pieces.size())};
+      m = {memory_.address() + Address(places.matrix[i]), Element::f32, w.rows, w.cols,
+           int64_t(w.pieces.size())};
       for (size_t p = 0; p < w.pieces.size(); ++p) {
-        const Address to = m.data + Address(int64_t(p) * elements(w) * bytes_of(element));
-        if (element == Element::bf16) {
-          raw(to);
-          continue;
-        }
+        const Address to = m.data + Address(int64_t(p) * elements(w) * 4);
         if (w.transposed) {
           const auto values = codecs::decode_transposed(w, p);
           uploader.send(to, elements(w), 4, 1, [&](std::byte* half, int64_t begin, int64_t end) {
@@ -148,19 +165,19 @@ ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight>
             });
       }
     }
-    if (layout.vector[i] >= 0) {
-      vectors_[i] = memory_.address() + Address(layout.vector[i]);
+    if (places.vector[i] >= 0) {
+      vectors_[i] = memory_.address() + Address(places.vector[i]);
       const auto values = codecs::decode_vector(w);
       uploader.send(vectors_[i], w.cols, 4, 1, [&](std::byte* half, int64_t begin, int64_t end) {
         std::memcpy(half, values.data() + begin, size_t(end - begin) * 4);
       });
     }
     tables_[i] = {0, table_kind(w.codec), &w, w.rows, w.cols};
-    if (layout.table[i] >= 0) {
-      tables_[i].data = memory_.address() + Address(layout.table[i]);
+    if (places.table[i] >= 0) {
+      tables_[i].data = memory_.address() + Address(places.table[i]);
       raw(tables_[i].data);
-    } else if (layout.matrix[i] >= 0 && plain_[i].element == Element::bf16) {
-      tables_[i].data = plain_[i].data;
+    } else if (places.matrix[i] >= 0 && places.packed[i] && has_rows(w)) {
+      tables_[i].data = packed_[i].data;
     }
     for (const auto& piece : w.pieces) loaded.done_bytes += piece.bytes;
     if (progress) progress(loaded);

@@ -9,6 +9,7 @@
 
 #include "backends/common/executor.h"
 #include "backends/cuda/row_kernels.h"
+#include "backends/cuda/weights.h"
 #include "base/thread_pool.h"
 #include "codecs/stored_weight.h"
 #include "program/program.h"
@@ -34,6 +35,9 @@ class ModelWeights {
     int64_t rows = 0, cols = 0;
   };
 
+  // A matrix is held in one of two ways: packed for the fast kernels, or plain.
+  bool is_packed(program::Weight w) const { return packed_[size_t(w.id)].form != nullptr; }
+  const DeviceMatrix& packed(program::Weight w) const { return packed_[size_t(w.id)]; }
   const PlainMatrix& plain(program::Weight w) const { return plain_[size_t(w.id)]; }
   const Table& table(program::Weight w) const { return tables_[size_t(w.id)]; }
   Address vector(program::Weight w) const { return w ? vectors_[size_t(w.id)] : 0; }
@@ -41,6 +45,7 @@ class ModelWeights {
 
  private:
   Buffer memory_;  // all of them, one after another
+  std::vector<DeviceMatrix> packed_;
   std::vector<PlainMatrix> plain_;
   std::vector<Table> tables_;
   std::vector<Address> vectors_;

@@ -1,5 +1,7 @@
 #include "backends/cuda/row_kernels.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cassert>
 
@@ -71,14 +73,28 @@ void RowLauncher::gather_rows(Operand x, Address rows_from, Operand y, int64_t r
 void RowLauncher::convert(Operand x, Operand y, int64_t count) {
   stream_.launch(rows_kernel("convert", x.element, y.element), flat(count), x.address, y.address, count);
 }
+// Of the kernels that hold a row in registers: elements per thread in fours, 0 when the row is too long or
+// odd.
+int RowLauncher::wide_norm(int64_t n, LaunchShape& shape) const {
+  if (n % 4 != 0 || n > 16384) return 0;
+  const int per = n <= 4096 ? 1 : n <= 8192 ? 2 : 4;
+  shape.block = unsigned(round_up(ceil_div(n, 4 * per), 32));
+  return per;
+}
+
 void RowLauncher::rms_norm(Operand x, Address weight, Operand y, int64_t groups, int64_t n, float eps,
                            float offset) {
-  if (n <= 512)
+  auto shape = lines(groups, 512);
+  if (n <= 512) {
     stream_.launch(rows_kernel("rms_norm_heads", x.element, y.element), lines(ceil_div(groups, 4), 128),
                    x.address, weight, y.address, int(n), eps, offset, groups);
-  else
-    stream_.launch(rows_kernel("rms_norm", x.element, y.element), lines(groups, 512), x.address, weight,
-                   y.address, int(n), eps, offset);
+  } else if (const int per = wide_norm(n, shape)) {
+    stream_.launch(rows_kernel(fmt::format("rms_norm_{}", per).c_str(), x.element, y.element), shape,
+                   x.address, weight, y.address, int(n), eps, offset);
+  } else {
+    stream_.launch(rows_kernel("rms_norm", x.element, y.element), shape, x.address, weight, y.address, int(n),
+                   eps, offset);
+  }
 }
 void RowLauncher::layer_norm(Operand x, Address weight, Address bias, Operand y, int64_t rows, int64_t n,
                              float eps) {
@@ -89,6 +105,11 @@ void RowLauncher::add_rms_norm(Operand a, Operand b, Operand sum, Address weight
                                int64_t n, float eps, float offset) {
   assert(a.element == Element::f32 && sum.element == Element::f32);
   auto shape = lines(rows, 512);
+  if (const int per = wide_norm(n, shape)) {
+    stream_.launch(rows_kernel(fmt::format("add_rms_norm_{}", per).c_str(), b.element, y.element), shape,
+                   a.address, b.address, sum.address, weight, y.address, int(n), eps, offset);
+    return;
+  }
   shape.shared_bytes = unsigned(n * 4);
   stream_.launch(rows_kernel("add_rms_norm", b.element, y.element), shape, a.address, b.address, sum.address,
                  weight, y.address, int(n), eps, offset);

@@ -91,6 +91,7 @@ class RowLauncher {
   Kernel rows_kernel(const char* entry, Element x, Element y);
   LaunchShape lines(int64_t blocks, unsigned block) const;
   LaunchShape flat(int64_t count) const;
+  int wide_norm(int64_t n, LaunchShape&) const;
   KernelCache& cache_;
   Stream& stream_;
 };

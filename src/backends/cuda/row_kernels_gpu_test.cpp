@@ -55,7 +55,7 @@ TEST(RowKernelsOnGpu, AgreeWithTheCpu) {
   const auto& cpu = cpu::row_kernels(active_isa());
   for (const Element ex : {Element::f32, Element::bf16})
     for (const Element ey : {Element::f32, Element::bf16})
-      for (const int64_t n : {4, 64, 100, 1000, 4096})
+      for (const int64_t n : {4, 64, 100, 1000, 1002, 4096, 5120, 14336})
         for (const int64_t rows : {1, 7}) {
           SCOPED_TRACE(fmt::format("x {} y {} n {} rows {}", int(ex), int(ey), n, rows));
           const auto count = size_t(rows * n);

@@ -48,6 +48,7 @@ DEVICE float block_sum(float x) {
 // table_kind: 0 f32, 1 f16, 2 bf16
 extern "C" __global__ void embed(const i32* ids, const void* table, int table_kind, Y* y, int dim,
                                  float scale, i64 offset) {
+  release_next();
   wait_for_previous();
   const i64 row = ids[blockIdx.x] + offset;
   for (int i = threadIdx.x; i < dim; i += blockDim.x) {
@@ -60,6 +61,7 @@ extern "C" __global__ void embed(const i32* ids, const void* table, int table_ki
 }
 
 extern "C" __global__ void gather_rows(const X* x, const i32* rows, Y* y, int dim) {
+  release_next();
   wait_for_previous();
   const i64 from = rows[blockIdx.x];
   for (int i = threadIdx.x; i < dim; i += blockDim.x)
@@ -67,13 +69,78 @@ extern "C" __global__ void gather_rows(const X* x, const i32* rows, Y* y, int di
 }
 
 extern "C" __global__ void convert(const X* x, Y* y, i64 count) {
+  release_next();
   wait_for_previous();
   for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += i64(gridDim.x) * blockDim.x)
     store_from_float(y + i, load_as_float(x + i));
 }
 
-// One block per group of n elements.
+// Four elements as floats.
+DEVICE float4 load4(const float* p) { return *(const float4*)p; }
+DEVICE float4 load4(const bf16* p) {
+  const uint2 v = *(const uint2*)p;
+  return make_float4(low_bf16(v.x), high_bf16(v.x), low_bf16(v.y), high_bf16(v.y));
+}
+DEVICE void store4(float* p, float4 v) { *(float4*)p = v; }
+DEVICE void store4(bf16* p, float4 v) { *(uint2*)p = make_uint2(to_bf16x2(v.x, v.y), to_bf16x2(v.z, v.w)); }
+
+// One block per row of n <= 4 * PER * blockDim.x elements, a multiple of 4. All of a thread's loads are in
+// flight at once, weights even before the kernel may look at the row.
+template <int PER, bool ADD>
+DEVICE void norm_row(const float* a, const X* x, float* sum, const float* weight, Y* y, int n, float eps,
+                     float offset) {
+  release_next();
+  const i64 base = i64(blockIdx.x) * n;
+  float4 w[PER], v[PER];
+#pragma unroll
+  for (int j = 0; j < PER; ++j) {
+    const int i = 4 * (threadIdx.x + j * blockDim.x);
+    w[j] = weight && i < n ? load4(weight + i)
+                           : make_float4(1.f - offset, 1.f - offset, 1.f - offset, 1.f - offset);
+  }
+  wait_for_previous();
+  float squares = 0;
+#pragma unroll
+  for (int j = 0; j < PER; ++j) {
+    const int i = 4 * (threadIdx.x + j * blockDim.x);
+    v[j] = i < n ? load4(x + base + i) : make_float4(0.f, 0.f, 0.f, 0.f);
+    if (ADD && i < n) {
+      const float4 add = load4(a + base + i);
+      v[j] = make_float4(v[j].x + add.x, v[j].y + add.y, v[j].z + add.z, v[j].w + add.w);
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < PER; ++j) {
+    const int i = 4 * (threadIdx.x + j * blockDim.x);
+    if (ADD && i < n) store4(sum + base + i, v[j]);
+    squares += v[j].x * v[j].x + v[j].y * v[j].y + v[j].z * v[j].z + v[j].w * v[j].w;
+  }
+  const float factor = 1.f / sqrtf(block_sum(squares) / n + eps);
+#pragma unroll
+  for (int j = 0; j < PER; ++j) {
+    const int i = 4 * (threadIdx.x + j * blockDim.x);
+    if (i < n)
+      store4(y + base + i,
+             make_float4(v[j].x * factor * (offset + w[j].x), v[j].y * factor * (offset + w[j].y),
+                         v[j].z * factor * (offset + w[j].z), v[j].w * factor * (offset + w[j].w)));
+  }
+}
+#define NORM_KERNELS(PER)                                                                                  \
+  extern "C" __global__ void __launch_bounds__(1024)                                                       \
+      rms_norm_##PER(const X* x, const float* weight, Y* y, int n, float eps, float offset) {              \
+    norm_row<PER, false>(0, x, 0, weight, y, n, eps, offset);                                              \
+  }                                                                                                        \
+  extern "C" __global__ void __launch_bounds__(1024) add_rms_norm_##PER(                                   \
+      const float* a, const X* b, float* sum, const float* weight, Y* y, int n, float eps, float offset) { \
+    norm_row<PER, true>(a, b, sum, weight, y, n, eps, offset);                                             \
+  }
+NORM_KERNELS(1)
+NORM_KERNELS(2)
+NORM_KERNELS(4)
+
+// Any n: one block per group of n elements.
 extern "C" __global__ void rms_norm(const X* x, const float* weight, Y* y, int n, float eps, float offset) {
+  release_next();
   wait_for_previous();
   const i64 base = i64(blockIdx.x) * n;
   float sum = 0;
@@ -91,6 +158,7 @@ extern "C" __global__ void rms_norm(const X* x, const float* weight, Y* y, int n
 // One warp per group of n elements: heads.
 extern "C" __global__ void rms_norm_heads(const X* x, const float* weight, Y* y, int n, float eps,
                                           float offset, i64 groups) {
+  release_next();
   wait_for_previous();
   const i64 group = i64(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (group >= groups) return;
@@ -110,6 +178,7 @@ extern "C" __global__ void rms_norm_heads(const X* x, const float* weight, Y* y,
 
 extern "C" __global__ void layer_norm(const X* x, const float* weight, const float* bias, Y* y, int n,
                                       float eps) {
+  release_next();
   wait_for_previous();
   const i64 base = i64(blockIdx.x) * n;
   float sum = 0;
@@ -129,9 +198,10 @@ extern "C" __global__ void layer_norm(const X* x, const float* weight, const flo
   }
 }
 
-// sum = a + b (the residual stream, f32); y = rms_norm(sum). Four elements at a time; n is a multiple of 4.
+// Any n: sum = a + b (the residual stream, f32); y = rms_norm(sum).
 extern "C" __global__ void add_rms_norm(const float* a, const X* b, float* sum, const float* weight, Y* y,
                                         int n, float eps, float offset) {
+  release_next();
   wait_for_previous();
   const i64 base = i64(blockIdx.x) * n;
   extern __shared__ float row[];
@@ -142,7 +212,6 @@ extern "C" __global__ void add_rms_norm(const float* a, const X* b, float* sum, 
     sum[base + i] = v;
     squares += v * v;
   }
-  release_next();
   const float factor = 1.f / sqrtf(block_sum(squares) / n + eps);
   for (int i = threadIdx.x; i < n; i += blockDim.x) {
     const float w = weight ? offset + weight[i] : 1.f;
@@ -154,10 +223,12 @@ extern "C" __global__ void add_rms_norm(const float* a, const X* b, float* sum, 
   for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < (count); i += i64(gridDim.x) * blockDim.x)
 
 extern "C" __global__ void add(const float* a, const X* b, float b_scale, Y* y, i64 count) {
+  release_next();
   wait_for_previous();
   EACH(count) store_from_float(y + i, a[i] + load_as_float(b + i) * b_scale);
 }
 extern "C" __global__ void clamp(const X* x, float limit, Y* y, i64 count) {
+  release_next();
   wait_for_previous();
   EACH(count) {
     const float v = load_as_float(x + i);
@@ -165,6 +236,7 @@ extern "C" __global__ void clamp(const X* x, float limit, Y* y, i64 count) {
   }
 }
 extern "C" __global__ void soft_cap(const X* x, float scale, float cap, Y* y, i64 count) {
+  release_next();
   wait_for_previous();
   EACH(count) {
     const float v = load_as_float(x + i) * scale;
@@ -172,19 +244,23 @@ extern "C" __global__ void soft_cap(const X* x, float scale, float cap, Y* y, i6
   }
 }
 extern "C" __global__ void activate(const X* x, int kind, Y* y, i64 count) {
+  release_next();
   wait_for_previous();
   EACH(count) store_from_float(y + i, activated(kind, load_as_float(x + i)));
 }
 extern "C" __global__ void gated(const X* gate, const X* up, int kind, Y* y, i64 count) {
+  release_next();
   wait_for_previous();
   EACH(count) store_from_float(y + i, activated(kind, load_as_float(gate + i)) * load_as_float(up + i));
 }
 extern "C" __global__ void add_bias(X* y, const float* bias, int n, i64 count) {
+  release_next();
   wait_for_previous();
   EACH(count) store_from_float(y + i, load_as_float(y + i) + bias[i % n]);
 }
 // y[t,:] = x[t,:] * sigmoid(gate[t])
 extern "C" __global__ void gate_rows(const X* x, const float* gate, Y* y, int n, i64 count) {
+  release_next();
   wait_for_previous();
   EACH(count) store_from_float(y + i, load_as_float(x + i) * sigmoid(gate[i / n]));
 }
@@ -194,6 +270,7 @@ extern "C" __global__ void gate_rows(const X* x, const float* gate, Y* y, int n,
 // angle is the f32 product that transformers computes; its reduction by multiples of pi is done in double.
 extern "C" __global__ void rope_table(const i32* positions, const i32* sequence_of, const float* frequencies,
                                       float2* table, int half, i64 count) {
+  release_next();
   wait_for_previous();
   EACH(count) {
     const float* own = frequencies + (sequence_of ? i64(sequence_of[i / half]) * (half + 1) : 0);
@@ -210,6 +287,7 @@ extern "C" __global__ void rope_table(const i32* positions, const i32* sequence_
 // per pair or passed element; x and y may be the same rows.
 extern "C" __global__ void rope(const X* x, const float2* table, Y* y, int heads, int head_dim, int rotary,
                                 int adjacent, i64 count) {
+  release_next();
   wait_for_previous();
   const int half = rotary / 2, lanes = half + (head_dim - rotary);
   EACH(count) {
@@ -232,6 +310,7 @@ extern "C" __global__ void rope(const X* x, const float2* table, Y* y, int heads
 // chosen.
 extern "C" __global__ void route(const float* scores, int experts, int top_k, int renormalise, i32* chosen,
                                  float* weights, i64 rows) {
+  release_next();
   wait_for_previous();
   const i64 row = i64(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (row >= rows) return;
@@ -276,6 +355,7 @@ extern "C" __global__ void route(const float* scores, int experts, int top_k, in
 // y[t,:] = sum_s weights[t,s] x[t * top_k + s,:], in the order of s
 extern "C" __global__ void expert_combine(const X* x, const float* weights, Y* y, int n, int top_k,
                                           i64 count) {
+  release_next();
   wait_for_previous();
   EACH(count) {
     const i64 row = i / n, column = i % n;

@@ -1,0 +1,24 @@
+// Matrix products of a step whose first rows extend answers and whose others belong to prompts: each class
+// goes to its kernels.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "backends/cuda/matmul.h"
+#include "backends/cuda/registry.h"
+#include "backends/cuda/weights.h"
+
+namespace cairn::cuda {
+
+// Scratch that products with this weight need when they have rows of class prompt.
+size_t product_scratch_bytes(const DeviceMatrix&, bool gated);
+
+// Calls that share x, m and add; rows [0, decode_rows) are of class decode, the rest of class prompt.
+// scratch: room for the largest product_scratch_bytes, used by one call at a time.
+void multiply(KernelCache&, Stream&, std::span<const MatMulCall>, int64_t decode_rows, Address scratch);
+
+// Modules that multiply() may need for calls like this one.
+std::vector<Variant> product_variants(const DeviceFacts&, const MatMulCall&, bool decode, bool prompt);
+
+}  // namespace cairn::cuda
