@@ -187,9 +187,11 @@ int run(int argc, char** argv) {
       q.own = bench.filled((q.piece_bytes + 1) / 2 * 2, 0.02f), q.data = q.own.address();
       packed.push_back(std::move(q));
     }
-    size_t scratch_bytes = 256;
-    for (const auto& q : packed) scratch_bytes = std::max(scratch_bytes, matmul_many_scratch(q, false));
-    const Buffer scratch(bench.device, scratch_bytes);
+    ManyScratch scratch;
+    for (const auto& q : packed)
+      scratch.half_bytes = std::max(scratch.half_bytes, matmul_many_half(q, false));
+    const Buffer scratch_room(bench.device, 2 * scratch.half_bytes + 256);
+    scratch.data = scratch_room.address();
 
     for (const int64_t m : rows) {
       const double flops = 2 * double(m) * double(n) * double(k);
@@ -231,8 +233,14 @@ int run(int argc, char** argv) {
       for (const auto& q : packed)
         runs.emplace_back(std::string(q.form->name), [&](int t) {
           MatMulCall call = to_bf16;
-          call.w = &q, call.x = input(t);
-          matmul_many(bench.kernels, bench.stream, call, scratch.address());
+          call.w = &q, call.x = input(t), call.overlap_previous = true;
+          matmul_many(bench.kernels, bench.stream, call, scratch);
+        });
+      for (const auto& q : packed)
+        runs.emplace_back(fmt::format("{} unpacked", q.form->name), [&](int) {
+          for (int64_t row = 0; row < n; row += 2048)
+            unpack_rows(bench.kernels, bench.stream, q, 0, row, std::min<int64_t>(2048, n - row),
+                        scratch.data, row > 0);
         });
       if (!many_tiles(facts.capability, DenseRows::Element::e4m3).empty()) {
         const auto e4m3 = [&](int t, bool quantize, bool blocks) {
@@ -258,7 +266,10 @@ int run(int argc, char** argv) {
       const auto tile = choose_many_tile(facts, m, {.n = n, .k = k}, false);
       std::string line = fmt::format("{:5} x {:6} x {:5} ({}x{}):", m, n, k, tile.rows, tile.columns);
       for (const auto& [name, unused] : runs) {
-        line += fmt::format("  {} {:.0f}", name, flops / times.at(name) / 1e9);
+        if (name.ends_with("unpacked"))
+          line += fmt::format("  {} in {:.1f} us", name, times.at(name) * 1e3);
+        else
+          line += fmt::format("  {} {:.0f}", name, flops / times.at(name) / 1e9);
         lines += fmt::format(
             "{}{{\"m\": {}, \"n\": {}, \"k\": {}, \"kind\": \"{}\", \"tflops\": {:.1f}, \"us\": {:.2f}}}",
             lines.empty() ? "" : ",\n    ", m, n, k, name, flops / times.at(name) / 1e9,

@@ -36,7 +36,7 @@ inline constexpr int kSharedMemoryPerBlock = 8, kPciBus = 33, kPciDevice = 34, k
 
 // Function attributes.
 inline constexpr int kFunctionLocalBytes = 3, kFunctionRegisters = 4, kFunctionDynamicSharedBytes = 8,
-                     kFunctionNonPortableCluster = 14;
+                     kFunctionSharedCarveout = 9, kFunctionNonPortableCluster = 14;
 
 inline constexpr unsigned kStreamNonBlocking = 1, kEventDisableTiming = 2;
 inline constexpr int kCaptureThreadLocal = 1;

@@ -42,11 +42,13 @@ struct Way {
   // Boxed: results leave by the copy engine, which needs rows on 16 bytes and adds to what is in y by itself.
   bool boxed = true, added = false, capped = false;
 };
-Way way_of(const MatMulCall& call, int64_t stride, bool is_gated) {
-  const int64_t bytes = call.y_f32 ? 4 : 2;
+Way way_of(const ManyTile& tile, const MatMulCall& call, int64_t stride, bool is_gated, bool experts) {
+  const int64_t bytes = call.y_f32 ? 4 : 2, piece = tile.columns / (is_gated ? 2 : 1) * bytes;
   Way way;
   way.y_f32 = call.y_f32, way.gated = is_gated, way.activation = call.activation;
-  way.boxed = call.y % 16 == 0 && stride * bytes % 16 == 0;
+  way.experts = experts;
+  way.boxed =
+      tile.consumers > 0 && !experts && call.y % 16 == 0 && stride * bytes % 16 == 0 && piece % 128 == 0;
   way.added = call.add != 0 && !(way.boxed && call.y_f32 && call.add == call.y);
   way.capped = call.softcap != 0;
   return way;
@@ -166,20 +168,21 @@ std::vector<ManyTile> many_tiles(int capability, DenseRows::Element element) {
       {.rows = 128, .columns = 128, .stages = 6, .consumers = 2, .rate = 0.98},
       {.rows = 64, .columns = 128, .stages = 8, .consumers = 1, .rate = 0.83},
       {.rows = 64, .columns = 64, .stages = 10, .consumers = 1, .rate = 0.48},
+      {.rows = 64, .columns = 32, .stages = 16, .consumers = 1, .rate = 0.27},
   };
 }
 
 bool many_tile_fits(const ManyTile& tile, bool is_gated) {
-  // Gated results of the Hopper kernel leave in pieces of 64 columns, half a tile of bf16.
-  return tile.consumers == 0 || !is_gated || tile.columns % 128 == 0;
+  // Gated results of the Hopper kernel leave in pieces of 64 columns of bf16, half a tile, or one by one.
+  return tile.consumers == 0 || !is_gated || tile.columns % 128 == 0 || tile.columns == 64;
 }
 
 ManyTile choose_many_tile(const DeviceFacts& device, int64_t m, const DenseRows& w, bool is_gated,
-                          int64_t experts) {
+                          int64_t experts, bool beside) {
   const ManyTile* best = nullptr;
   const auto tiles = many_tiles(device.capability, w.element);
   for (const auto& tile : tiles) {
-    if (!many_tile_fits(tile, is_gated)) continue;
+    if (!many_tile_fits(tile, is_gated) || (beside && tile.columns > 192)) continue;
     if (!best ||
         seconds(device, tile, m, w, is_gated, experts) < seconds(device, *best, m, w, is_gated, experts))
       best = &tile;
@@ -200,12 +203,11 @@ void matmul_dense(KernelCache& cache, Stream& stream, const DenseRows& w, const 
          w.k);
   const Epilogue epilogue = {call.bias,  call.add,    call.y, call.y_stride ? call.y_stride : w.n,
                              call.scale, call.softcap};
-  Way way = way_of(call, epilogue.y_stride, up != nullptr);
-  way.element = w.element, way.block_scales = w.block_scales, way.experts = options.experts.count > 0;
-  if (way.experts) way.boxed = false, way.added = call.add != 0;
-  const ManyTile tile =
-      options.tile ? *options.tile
-                   : choose_many_tile(stream.device().facts(), call.m, w, way.gated, options.experts.count);
+  const ManyTile tile = options.tile ? *options.tile
+                                     : choose_many_tile(stream.device().facts(), call.m, w, up != nullptr,
+                                                        options.experts.count, options.beside);
+  Way way = way_of(tile, call, epilogue.y_stride, up != nullptr, options.experts.count > 0);
+  way.element = w.element, way.block_scales = w.block_scales;
   if (tile.consumers > 0)
     launch_sm90(cache, stream, w, up, call, options, tile, epilogue, way);
   else
@@ -227,32 +229,36 @@ void quantize_rows(KernelCache& cache, Stream& stream, Address x, int64_t m, int
 
 namespace {
 
-constexpr int64_t kScratchBytes = int64_t{64} << 20;
+// Unpacked weights of a product lie in two halves: while one is multiplied, the next piece is unpacked to the
+// other by the threads that matmul_many_sm90.cu leaves free.
+constexpr int64_t kHalfBytes = int64_t{64} << 20;
 constexpr int64_t kPieceUnit = 256;  // rows of a piece: whole tiles of every kernel
 
 bool plain(const DeviceMatrix& w) { return w.form->layout == Layout::bf16_rows; }
 
 int64_t most_piece_rows(int64_t n, int64_t k, bool is_gated) {
-  const int64_t fit = kScratchBytes / (k * 2 * (is_gated ? 2 : 1)) / kPieceUnit * kPieceUnit;
+  const int64_t fit = kHalfBytes / (k * 2 * (is_gated ? 2 : 1)) / kPieceUnit * kPieceUnit;
   return std::min(round_up(n, kPieceUnit), std::max(fit, kPieceUnit));
 }
 
-// Rows to unpack at a time. Few pieces leave few half-empty waves and launches; pieces past L2 go to memory
-// and back.
+// Rows to unpack at a time. Large pieces leave few half-empty waves and launches; the first one's unpacking
+// runs alone.
 int64_t piece_rows(const DeviceFacts& device, int64_t m, int64_t n, int64_t k, bool is_gated) {
-  constexpr double kLaunchSeconds = 6e-6, kMemoryBytesPerSecond = 4e12;
+  constexpr double kLaunchSeconds = 5e-6, kAloneSeconds = 0.7e-12, kBesideSeconds = 3e-12;  // of a weight
   const int64_t most = most_piece_rows(n, k, is_gated);
   int64_t best_rows = most;
   double best = 0;
   for (int64_t count = ceil_div(n, most); count <= std::min<int64_t>(ceil_div(n, kPieceUnit), 24); ++count) {
     const int64_t rows = round_up(ceil_div(n, count), kPieceUnit), whole = (n - 1) / rows;
-    const auto cost_of = [&](int64_t piece) {
+    const double weights = double(rows * k * (is_gated ? 2 : 1));
+    const auto product = [&](int64_t piece) {
       const DenseRows w{.n = piece, .k = k};
-      return seconds(device, choose_many_tile(device, m, w, is_gated), m, w, is_gated, 0) + kLaunchSeconds;
+      return seconds(device, choose_many_tile(device, m, w, is_gated, 0, true), m, w, is_gated, 0) +
+             kLaunchSeconds;
     };
-    double cost = double(whole) * cost_of(rows) + cost_of(n - whole * rows);
-    const double past_l2 = double(rows * k * 2 * (is_gated ? 2 : 1)) - 0.6 * double(device.l2_bytes);
-    if (past_l2 > 0) cost += double(whole + 1) * 2 * past_l2 / kMemoryBytesPerSecond;
+    const double cost = weights * kAloneSeconds +
+                        double(whole) * std::max(product(rows), weights * kBesideSeconds) +
+                        product(n - whole * rows);
     if (best == 0 || cost < best) best = cost, best_rows = rows;
   }
   return best_rows;
@@ -261,35 +267,62 @@ int64_t piece_rows(const DeviceFacts& device, int64_t m, int64_t n, int64_t k, b
 // Experts whose weights are unpacked together.
 int64_t expert_pieces(const DeviceMatrix& w, bool is_gated) {
   const int64_t bytes = w.rows * w.cols * 2 * (is_gated ? 2 : 1);
-  return std::clamp<int64_t>(kScratchBytes / bytes, 1, w.pieces);
+  return std::clamp<int64_t>(kHalfBytes / bytes, 1, w.pieces);
 }
 
-// Pieces first to first + count, one after the other.
-void unpack_pieces(KernelCache& cache, Stream& stream, const DeviceMatrix& w, int64_t first, int64_t count,
-                   Address to, bool overlap_previous) {
-  const bool seamless =
-      w.form->layout == Layout::blocks
-          ? w.rows % 8 == 0 && w.piece_bytes == size_t(w.rows / 8 * w.chunks() * w.form->block_bytes())
-          : w.piece_bytes == size_t(w.rows * w.cols * 2);
-  if (seamless) {
-    unpack_rows(cache, stream, w, first, 0, count * w.rows, to, overlap_previous);
+// Two matrices in one launch where their forms allow it.
+void unpack_both(KernelCache& cache, Stream& stream, UnpackedRows u, bool overlap_previous,
+                 bool beside_previous) {
+  if (!u.other || u.other->form == u.w->form) {
+    unpack_rows(cache, stream, u, overlap_previous, beside_previous);
     return;
   }
-  for (int64_t i = 0; i < count; ++i)
-    unpack_rows(cache, stream, w, first + i, 0, w.rows, to + uint64_t(i * w.rows * w.cols * 2),
-                overlap_previous || i > 0);
+  const UnpackedRows second{u.other, nullptr, u.piece, u.row0, u.rows, u.other_to, 0};
+  u.other = nullptr;
+  unpack_rows(cache, stream, u, overlap_previous, beside_previous);
+  unpack_rows(cache, stream, second, true, beside_previous);
+}
+
+// Pieces first to first + count of a weight (and another), one after the other.
+void unpack_pieces(KernelCache& cache, Stream& stream, UnpackedRows u, int64_t count, bool overlap_previous,
+                   bool beside_previous) {
+  const auto seamless = [](const DeviceMatrix& w) {
+    return w.form->layout == Layout::blocks
+               ? w.rows % 8 == 0 && w.piece_bytes == size_t(w.rows / 8 * w.chunks() * w.form->block_bytes())
+               : w.piece_bytes == size_t(w.rows * w.cols * 2);
+  };
+  u.row0 = 0, u.rows = u.w->rows;
+  if (seamless(*u.w) && (!u.other || seamless(*u.other))) {
+    u.rows *= count;
+    unpack_both(cache, stream, u, overlap_previous, beside_previous);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    unpack_both(cache, stream, u, overlap_previous || i > 0, beside_previous);
+    ++u.piece;
+    u.to += uint64_t(u.w->rows * u.w->cols * 2), u.other_to += uint64_t(u.w->rows * u.w->cols * 2);
+  }
 }
 
 }  // namespace
 
-size_t matmul_many_scratch(const DeviceMatrix& w, bool is_gated) {
+uint64_t matmul_many_half(const DeviceMatrix& w, bool is_gated) {
   if (plain(w) && (w.pieces == 1 || w.piece_bytes == size_t(w.rows * w.cols * 2))) return 0;
   const int64_t rows =
       w.pieces > 1 ? expert_pieces(w, is_gated) * w.rows : most_piece_rows(w.rows, w.cols, is_gated);
-  return size_t(rows * w.cols * 2 * (is_gated ? 2 : 1));
+  return round_up(uint64_t(rows * w.cols * 2 * (is_gated ? 2 : 1)), 256);
 }
 
-void matmul_many(KernelCache& cache, Stream& stream, const MatMulCall& call, Address scratch) {
+size_t matmul_many_scratch(const DeviceMatrix& w, bool is_gated) { return 2 * matmul_many_half(w, is_gated); }
+
+namespace {
+
+// Unpacking beside the kernel before it is right as long as that one, and any that still runs before it, does
+// not touch the half: a product begins only when its unpacking has ended, which ends after the product before
+// it; so whatever was launched after the product of the last turn began finds the product of the turn before
+// that, the last user of this half, ended.
+void multiply_unpacked(KernelCache& cache, Stream& stream, const MatMulCall& call, ManyScratch& scratch,
+                       bool first_waits) {
   const DeviceMatrix& w = *call.w;
   const bool pairs = call.up != nullptr;
   if (call.m == 0) return;
@@ -300,61 +333,77 @@ void matmul_many(KernelCache& cache, Stream& stream, const MatMulCall& call, Add
     return;
   }
   const int64_t piece = piece_rows(stream.device().facts(), call.m, w.rows, w.cols, pairs);
+  const auto bytes = uint64_t(piece * w.cols * 2);
+  assert(bytes * (pairs ? 2 : 1) <= scratch.half_bytes);
   for (int64_t row = 0; row < w.rows; row += piece) {
     const int64_t rows = std::min(piece, w.rows - row);
-    const DenseRows unpacked{.data = scratch, .n = rows, .k = w.cols};
-    const DenseRows up{.data = scratch + uint64_t(piece * w.cols * 2), .n = rows, .k = w.cols};
-    // After the first piece every kernel waits for the one before it, which has read or written the scratch.
-    unpack_rows(cache, stream, w, 0, row, rows, unpacked.data, row > 0 || call.overlap_previous);
-    if (pairs) unpack_rows(cache, stream, *call.up, 0, row, rows, up.data, true);
+    const Address half = scratch.next();
+    const DenseRows unpacked{.data = half, .n = rows, .k = w.cols},
+        up{.data = half + bytes, .n = rows, .k = w.cols};
+    unpack_both(cache, stream, {&w, call.up, 0, row, rows, unpacked.data, up.data},
+                row > 0 || call.overlap_previous, row > 0 || !first_waits);
     MatMulCall part = call;
     part.y_stride = call.y_stride ? call.y_stride : w.rows;
     part.y += uint64_t(row * (call.y_f32 ? 4 : 2));
     if (call.bias) part.bias += uint64_t(row * 4);
     if (call.add) part.add += uint64_t(row * 4);
     part.overlap_previous = true;
-    matmul_dense(cache, stream, unpacked, pairs ? &up : nullptr, part);
+    DenseOptions options;
+    options.beside = true;
+    matmul_dense(cache, stream, unpacked, pairs ? &up : nullptr, part, options);
   }
 }
 
+}  // namespace
+
+void matmul_many(KernelCache& cache, Stream& stream, const MatMulCall& call, ManyScratch& scratch) {
+  multiply_unpacked(cache, stream, call, scratch, false);
+}
+
+void matmul_many(KernelCache& cache, Stream& stream, const MatMulCall& call, Address scratch) {
+  ManyScratch once{scratch, matmul_many_half(*call.w, call.up != nullptr)};
+  multiply_unpacked(cache, stream, call, once, true);
+}
+
 void matmul_many_experts(KernelCache& cache, Stream& stream, const MatMulCall& call,
-                         const ExpertRows& experts, Address scratch) {
+                         const ExpertRows& experts, ManyScratch& scratch) {
   const DeviceMatrix& w = *call.w;
   const bool pairs = call.up != nullptr;
   assert(experts.count == w.pieces);
   if (call.m == 0) return;
-  const auto multiply = [&](Address weight, Address other, int64_t first, int64_t count, bool overlap) {
+  const auto multiply = [&](Address weight, Address other, int64_t first, int64_t count, bool unpacked) {
     const DenseRows rows{.data = weight, .n = w.rows, .k = w.cols},
         up{.data = other, .n = w.rows, .k = w.cols};
     MatMulCall part = call;
     if (call.bias) part.bias += uint64_t(first * w.rows * 4);
-    part.overlap_previous = overlap;
+    part.overlap_previous = unpacked || call.overlap_previous;
     DenseOptions options;
     options.experts = {experts.begins + uint64_t(first * 4), count};
+    options.beside = unpacked;
     matmul_dense(cache, stream, rows, pairs ? &up : nullptr, part, options);
   };
-  if (matmul_many_scratch(w, pairs) == 0) {
-    multiply(w.data, pairs ? call.up->data : 0, 0, w.pieces, call.overlap_previous);
+  if (matmul_many_half(w, pairs) == 0) {
+    multiply(w.data, pairs ? call.up->data : 0, 0, w.pieces, false);
     return;
   }
   const int64_t together = expert_pieces(w, pairs);
-  const Address second = scratch + uint64_t(together * w.rows * w.cols * 2);
+  const auto bytes = uint64_t(together * w.rows * w.cols * 2);
   for (int64_t first = 0; first < w.pieces; first += together) {
     const int64_t count = std::min(together, w.pieces - first);
-    unpack_pieces(cache, stream, w, first, count, scratch, first > 0 || call.overlap_previous);
-    if (pairs) unpack_pieces(cache, stream, *call.up, first, count, second, true);
-    multiply(scratch, second, first, count, true);
+    const Address half = scratch.next();
+    unpack_pieces(cache, stream, {&w, call.up, first, 0, 0, half, half + bytes}, count,
+                  first > 0 || call.overlap_previous, true);
+    multiply(half, half + bytes, first, count, true);
   }
 }
 
 std::vector<Variant> matmul_many_variants(int capability, const MatMulCall& call) {
   std::vector<Variant> variants;
   const bool pairs = call.up != nullptr;
-  Way way = way_of(call, call.y_stride ? call.y_stride : call.w->rows, pairs);
-  way.experts = call.w->pieces > 1;
-  if (way.experts) way.boxed = false, way.added = call.add != 0;
+  const int64_t stride = call.y_stride ? call.y_stride : call.w->rows;
   for (const auto& tile : many_tiles(capability))
-    if (many_tile_fits(tile, pairs)) variants.push_back(variant_of(tile, way));
+    if (many_tile_fits(tile, pairs))
+      variants.push_back(variant_of(tile, way_of(tile, call, stride, pairs, call.w->pieces > 1)));
   for (const auto* w : {call.w, call.up})
     if (w && !plain(*w)) variants.push_back(unpack_variant(*w->form));
   return variants;
@@ -384,7 +433,9 @@ std::vector<Way> usual_ways() {
 void add_stock(int capability, const Way& way, std::vector<Variant>& variants) {
   for (const auto& tile : many_tiles(capability, way.element)) {
     if (!many_tile_fits(tile, way.gated)) continue;
-    auto variant = variant_of(tile, way);
+    Way of_tile = way;
+    if (tile.columns / (way.gated ? 2 : 1) * (way.y_f32 ? 4 : 2) % 128 != 0) of_tile.boxed = false;
+    auto variant = variant_of(tile, of_tile);
     if (std::find(variants.begin(), variants.end(), variant) == variants.end())
       variants.push_back(std::move(variant));
   }

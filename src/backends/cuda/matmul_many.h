@@ -22,14 +22,27 @@ struct ExpertRows {
   int64_t count = 0;   // of experts, 512 at most
 };
 
-// y of call. scratch: matmul_many_scratch() bytes, on 256; what lies there is lost. Throws Error(unsupported)
-// when the weight has columns that are no multiple of 8.
-void matmul_many(KernelCache&, Stream&, const MatMulCall&, Address scratch);
+// Where weights that are not bf16 rows are unpacked: two halves in turn, so that the next piece is unpacked
+// while the last one is multiplied. One object serves all products of a stream, in order.
+struct ManyScratch {
+  Address data = 0;         // 2 * half_bytes, on 256; what lies there is lost
+  uint64_t half_bytes = 0;  // matmul_many_half() of every weight at least
+  unsigned turn = 0;
+  Address next() { return data + uint64_t(turn++ % 2) * half_bytes; }
+};
 // For this weight (and, gated, a second one like it) and any number of rows; 0 for bf16 weights.
-size_t matmul_many_scratch(const DeviceMatrix& w, bool gated);
+uint64_t matmul_many_half(const DeviceMatrix& w, bool gated);
+
+// y of call. Throws Error(unsupported) when the weight has columns that are no multiple of 8.
+void matmul_many(KernelCache&, Stream&, const MatMulCall&, ManyScratch&);
 // Experts: call.m rows sorted by expert times the pieces of call.w (and call.up); call.bias has a row per
 // piece.
-void matmul_many_experts(KernelCache&, Stream&, const MatMulCall&, const ExpertRows&, Address scratch);
+void matmul_many_experts(KernelCache&, Stream&, const MatMulCall&, const ExpertRows&, ManyScratch&);
+
+// The same with scratch of this call alone: matmul_many_scratch() bytes, on 256. The first unpacking then
+// waits for the kernel before it.
+size_t matmul_many_scratch(const DeviceMatrix& w, bool gated);
+void matmul_many(KernelCache&, Stream&, const MatMulCall&, Address scratch);
 
 // What matmul_many may ask of the cache for calls like this one and any m.
 std::vector<Variant> matmul_many_variants(int capability, const MatMulCall&);
@@ -54,12 +67,15 @@ struct ManyTile {
 };
 std::vector<ManyTile> many_tiles(int capability, DenseRows::Element = DenseRows::Element::bf16);
 bool many_tile_fits(const ManyTile&, bool gated);
-// The tile that should be fastest; the choice does not change any bits.
-ManyTile choose_many_tile(const DeviceFacts&, int64_t m, const DenseRows& w, bool gated, int64_t experts = 0);
+// The tile that should be fastest; the choice does not change any bits. beside: of those that leave room for
+// the unpacking of other weights on the same multiprocessor.
+ManyTile choose_many_tile(const DeviceFacts&, int64_t m, const DenseRows& w, bool gated, int64_t experts = 0,
+                          bool beside = false);
 
 struct DenseOptions {
   Address x_scales = 0;  // e4m3: f32 [m]; x is e4m3 then (quantize_rows)
   ExpertRows experts;
+  bool beside = false;             // other weights are unpacked meanwhile
   const ManyTile* tile = nullptr;  // else chosen
 };
 

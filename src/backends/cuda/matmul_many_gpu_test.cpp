@@ -313,7 +313,7 @@ TEST(MatMulManyOnGpu, UnpacksPieceByPiece) {
       const auto x = gpu.upload(as_bf16(normal(size_t(m * k), fresh_seed())));
       const auto bias = gpu.upload(normal(size_t(n), fresh_seed(), 100));
       const auto scratch = gpu.poisoned(matmul_many_scratch(w, gated));
-      ASSERT_LT(scratch.size(), size_t(n * k * 2)) << "one piece would not test the others";
+      ASSERT_LT(scratch.size() / 2, size_t(n * k * 2)) << "one piece would not test the others";
       const auto got = gpu.poisoned(size_t(m * n) * 2), want = gpu.poisoned(size_t(m * n) * 2);
       MatMulCall call;
       call.w = &w, call.up = gated ? &up : nullptr, call.x = x.address(), call.m = m, call.y = got.address();
@@ -330,7 +330,20 @@ TEST(MatMulManyOnGpu, UnpacksPieceByPiece) {
       const DenseRows rows{.data = whole.address(), .n = n, .k = k},
           others{.data = whole_up.address(), .n = n, .k = k};
       matmul_dense(gpu.kernels, gpu.stream, rows, gated ? &others : nullptr, call);
-      EXPECT_EQ(gpu.download<uint16_t>(got), gpu.download<uint16_t>(want));
+      const auto wanted = gpu.download<uint16_t>(want);
+      EXPECT_EQ(gpu.download<uint16_t>(got), wanted);
+
+      // Products that follow one another at once, pieces of one beside products of the other.
+      ManyScratch halves{scratch.address(), matmul_many_half(w, gated)};
+      const auto again = gpu.poisoned(size_t(m * n) * 2);
+      call.overlap_previous = true;
+      for (int i = 0; i < 5; ++i) {
+        call.y = i % 2 ? again.address() : got.address();
+        gpu.stream.fill(call.y, 0xff, again.size());
+        matmul_many(gpu.kernels, gpu.stream, call, halves);
+      }
+      EXPECT_EQ(gpu.download<uint16_t>(got), wanted);
+      EXPECT_EQ(gpu.download<uint16_t>(again), wanted);
     }
 }
 
@@ -347,11 +360,12 @@ TEST(MatMulManyOnGpu, UnpacksExpertsTogether) {
   const auto w = random_matrix(gpu, "q4_k", n, k, experts);
   const auto x = gpu.upload(as_bf16(normal(size_t(m * k), fresh_seed())));
   const auto scratch = gpu.poisoned(matmul_many_scratch(w, false));
-  ASSERT_LT(scratch.size(), size_t(experts * n * k * 2)) << "one group would not test the others";
+  ManyScratch halves{scratch.address(), matmul_many_half(w, false)};
+  ASSERT_LT(halves.half_bytes, size_t(experts * n * k * 2)) << "one group would not test the others";
   const auto y = gpu.poisoned(size_t(m * n) * 2);
   MatMulCall call;
   call.w = &w, call.x = x.address(), call.m = m, call.y = y.address();
-  matmul_many_experts(gpu.kernels, gpu.stream, call, {begins_data.address(), experts}, scratch.address());
+  matmul_many_experts(gpu.kernels, gpu.stream, call, {begins_data.address(), experts}, halves);
   const auto got = gpu.download<uint16_t>(y);
   const auto whole = gpu.poisoned(size_t(n * k) * 2), want = gpu.poisoned(size_t(m * n) * 2);
   for (int64_t e = 0; e < experts; ++e) {

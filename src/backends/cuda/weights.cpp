@@ -347,19 +347,32 @@ Variant unpack_variant(const Form& f) { return {"unpack.cu", f.defines()}; }
 
 void unpack_rows(KernelCache& kernels, Stream& stream, const DeviceMatrix& w, int64_t piece, int64_t row0,
                  int64_t rows, Address to, bool overlap_previous) {
-  const bool blocks = w.form->layout == Layout::blocks;
-  assert(!blocks || row0 % 8 == 0);
-  const int64_t step = blocks ? 8 : 1, most = 65535 * step;  // rows of a block along y
+  unpack_rows(kernels, stream, {&w, nullptr, piece, row0, rows, to, 0}, overlap_previous, false);
+}
+
+void unpack_rows(KernelCache& kernels, Stream& stream, const UnpackedRows& u, bool overlap_previous,
+                 bool beside_previous) {
+  const DeviceMatrix& w = *u.w;
+  assert(w.form->layout != Layout::blocks || u.row0 % 8 == 0);
+  assert(!u.other || (u.other->form == w.form && u.other->cols == w.cols));
+  // Registers of a block beside one of matmul_many: one per multiprocessor; alone: all its threads.
+  const int64_t resident =
+      stream.device().facts().multiprocessors * (beside_previous && overlap_previous ? 1 : 4);
+  const int64_t warps = ceil_div(u.rows, 8) * ceil_div(w.cols, 128) * (u.other ? 2 : 1);
+  LaunchShape shape;
+  shape.grid[0] = unsigned(std::clamp<int64_t>(ceil_div(warps, 8), 1, resident));
+  shape.block = 256;
+  shape.overlap_previous = overlap_previous;
   const auto kernel = kernels.get(unpack_variant(*w.form), "unpack");
-  for (int64_t done = 0; done < rows; done += most) {
-    const int64_t now = std::min(most, rows - done);
-    LaunchShape shape;
-    shape.grid[0] = unsigned(blocks ? ceil_div(w.cols, 8 * 128) : ceil_div(w.cols / 8, 256));
-    shape.grid[1] = unsigned(ceil_div(now, step));
-    shape.block = 256;
-    shape.overlap_previous = overlap_previous;
-    stream.launch(kernel, shape, w.piece(piece), w.cols, row0 + done, now, to + uint64_t(done * w.cols * 2));
-  }
+  // A multiprocessor splits its memory into L1 and shared memory anew only when it is empty: ask for the
+  // split of the product beside which this is to run.
+  constexpr int kAllShared = 100;
+  if (beside_previous)
+    driver::check(
+        driver::api().function_set_attribute(kernel.function, driver::kFunctionSharedCarveout, kAllShared),
+        "setting the split of L1 and shared memory");
+  stream.launch(kernel, shape, w.piece(u.piece), u.other ? u.other->piece(u.piece) : Address{0}, w.cols,
+                u.row0, u.rows, u.to, u.other_to, int(beside_previous && overlap_previous));
 }
 
 }  // namespace cairn::cuda

@@ -109,4 +109,15 @@ Variant unpack_variant(const Form&);
 void unpack_rows(KernelCache&, Stream&, const DeviceMatrix&, int64_t piece, int64_t row0, int64_t rows,
                  Address to, bool overlap_previous = false);
 
+// The same of one matrix or of two of the same form, side by side in one launch. beside_previous (with
+// overlap_previous): it may begin while the kernel before it runs, which must neither read nor write `to`; it
+// ends after that one.
+struct UnpackedRows {
+  const DeviceMatrix* w = nullptr;
+  const DeviceMatrix* other = nullptr;  // or null
+  int64_t piece = 0, row0 = 0, rows = 0;
+  Address to = 0, other_to = 0;
+};
+void unpack_rows(KernelCache&, Stream&, const UnpackedRows&, bool overlap_previous, bool beside_previous);
+
 }  // namespace cairn::cuda

@@ -118,6 +118,9 @@ DEVICE void publish_shared() { asm volatile("fence.proxy.async.shared::cta;" :::
 // ---- registers
 // ------------------------------------------------------------------------------------------------------
 
+// Global memory to L1, long before it is read.
+DEVICE void prefetch_near(const void* p) { asm volatile("prefetch.global.L1 [%0];" ::"l"(p)); }
+
 template <int count>
 DEVICE void shrink_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(count));
@@ -162,6 +165,7 @@ enum class Element { bf16, f16, e4m3 };
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
 #define WGMMA_OUT32(i) WGMMA_OUT8(i), WGMMA_OUT8(i + 8), WGMMA_OUT8(i + 16), WGMMA_OUT8(i + 24)
+#define WGMMA_REGISTERS_0_15 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define WGMMA_REGISTERS_0_31                                               \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
@@ -192,6 +196,10 @@ enum class Element { bf16, f16, e4m3 };
 // d[64, N] (+)= a[64, 32 bytes of K] b[N, 32 bytes of K]^T, sums in f32. Thread t of the warpgroup holds in
 // d[4 i] and d[4 i + 1] columns 8 i + 2 (t % 4) and the next of row 16 (t / 32) + t % 32 / 4, in d[4 i + 2]
 // and d[4 i + 3] those of the row 8 below. accumulate 0: d is overwritten.
+template <Element element>
+DEVICE void wgmma(float (&d)[16], u64 a, u64 b, u32 accumulate) {
+  WGMMA_BY_ELEMENT("m64n32", WGMMA_REGISTERS_0_15, "%16", "%17", "%18", WGMMA_OUT8(0), WGMMA_OUT8(8));
+}
 template <Element element>
 DEVICE void wgmma(float (&d)[32], u64 a, u64 b, u32 accumulate) {
   WGMMA_BY_ELEMENT("m64n64", WGMMA_REGISTERS_0_31, "%32", "%33", "%34", WGMMA_OUT32(0));

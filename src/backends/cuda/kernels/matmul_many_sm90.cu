@@ -82,9 +82,10 @@ constexpr int kOutN = GATED ? TILE_N / 2 : TILE_N;
 constexpr u32 kXBytes = kTileM * 128, kWBytes = TILE_N * 128, kStageBytes = kXBytes + kWBytes;
 constexpr u32 kPieceBytes = 64 * 128;  // of y on its way out: 64 rows of 128 bytes
 constexpr int kPieceColumns = OUT_F32 ? 32 : 64;
-constexpr int kThreads = (CONSUMERS + 1) * 128;
 constexpr int kSums = TILE_N / 2;  // a thread's accumulators
-static_assert(kOutN % kPieceColumns == 0, "results leave in whole pieces");
+constexpr int kPieces = BOXED ? kOutN / kPieceColumns : kOutN / 16,
+              kPieceEights = BOXED ? kPieceColumns / 8 : 2;
+static_assert(kPieces * kPieceEights * 8 == kOutN, "results leave in whole pieces");
 static_assert(!kScaled || TILE_N == 128, "two sets of sums, and one weight scale per tile");
 static_assert(!EXPERTS || !BOXED, "a box would reach into the rows of the next expert");
 
@@ -169,11 +170,22 @@ DEVICE void multiply_scaled(float (&d)[kSums], Ring& ring, int steps, u32 tiles,
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
-    matmul_many(const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map,
-                const __grid_constant__ TensorMap up_map, const __grid_constant__ TensorMap y_map,
-                const Epilogue e, const Scales scales, const Experts experts, int m, int n, int k,
-                int group) {
+// Up to 192 columns 128 registers a thread are enough (dealt out anew below): each scheduler keeps room for
+// two warps of 64 that unpack the next weights meanwhile (unpack.cu).
+#if CONSUMERS == 2 && TILE_N <= 192
+#define CAIRN_BOUNDS __launch_bounds__(512, 1)
+#define CAIRN_GROWN 168
+#else
+#define CAIRN_BOUNDS __launch_bounds__((CONSUMERS + 1) * 128, 1)
+#define CAIRN_GROWN 232
+#endif
+
+extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ TensorMap x_map,
+                                                    const __grid_constant__ TensorMap w_map,
+                                                    const __grid_constant__ TensorMap up_map,
+                                                    const __grid_constant__ TensorMap y_map, const Epilogue e,
+                                                    const Scales scales, const Experts experts, int m, int n,
+                                                    int k, int group) {
   extern __shared__ u8 dynamic[];
   const u32 base = (shared_address(dynamic) + 1023) & ~1023u;
   const u32 staging = base + STAGES * kStageBytes;
@@ -220,12 +232,20 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     return;
   }
 
-  if constexpr (CONSUMERS == 2) grow_registers<232>();
+  if constexpr (CONSUMERS == 2) grow_registers<CAIRN_GROWN>();
   const u32 consumer = warpgroup - 1, thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
   Ring ring;
   float d[kSums];
   for (int index = blockIdx.x; index < tiles.count(); index += gridDim.x) {
     const auto at = tiles.place(index);
+    const int of_expert = at.w_row - at.column;  // first row of w, bias and scales
+    for (int c = int(thread); c < kOutN && at.column + c < n; c += 128) {
+      if (kScaled && !BLOCK_SCALES) {
+        prefetch_near(scales.w + of_expert + at.column + c);
+        if (GATED) prefetch_near(scales.up + of_expert + at.column + c);
+      }
+      if (!GATED && e.bias) prefetch_near(e.bias + of_expert + at.column + c);
+    }
     if constexpr (kScaled) {
       const i64 blocks = i64(at.w_row / 128) * ((k + 127) / 128);
       multiply_scaled(d, ring, steps, base, full, empty, consumer, scales.w + (BLOCK_SCALES ? blocks : 0),
@@ -235,25 +255,24 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     }
 
     const int first_row = at.row + int(consumer) * 64, my_row = first_row + int(warp) * 16 + int(lane) / 4;
-    const int of_expert = at.w_row - at.column;  // first row of w, bias and scales
     float x_scale[2] = {1, 1};
     if constexpr (kScaled) {
       if (my_row < at.row_end) x_scale[0] = scales.x[my_row];
       if (my_row + 8 < at.row_end) x_scale[1] = scales.x[my_row + 8];
     }
 #pragma unroll
-    for (int piece = 0; piece < kOutN / kPieceColumns; ++piece) {
+    for (int piece = 0; piece < kPieces; ++piece) {
       const u32 to = staging + (consumer * 2 + piece % 2) * kPieceBytes;
       if constexpr (BOXED) {
         if (thread == 0) wait_stores_read<1>();
         meet(1 + consumer, 128);
       }
 #pragma unroll
-      for (int j = 0; j < kPieceColumns / 8; j += 2) {
+      for (int j = 0; j < kPieceEights; j += 2) {
         float v[2][4];  // of 8 columns each: rows r and r + 8, two columns
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          const int i = piece * (kPieceColumns / 8) + j + h, c = at.column + 8 * i + 2 * int(lane % 4);
+          const int i = piece * kPieceEights + j + h, c = at.column + 8 * i + 2 * int(lane % 4);
           float w_scale[2] = {1, 1}, up_scale[2] = {1, 1}, bias[2] = {0, 0};
 #pragma unroll
           for (int q = 0; q < 2; ++q) {

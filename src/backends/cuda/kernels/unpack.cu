@@ -29,45 +29,52 @@ DEVICE void unpack_step(const form::Codes& codes, const form::SectionScales& sca
   }
 }
 
-// w: a piece. y: rows [row0, row0 + rows), row0 a multiple of 8. grid: (ceil(cols / 128 / 8), ceil(rows /
-// 8)).
-extern "C" __global__ void __launch_bounds__(256) unpack(const u8* w, i64 cols, i64 row0, i64 rows, bf16* y) {
-  const int lane = int(threadIdx.x) & 31, row = lane >> 2;
-  const i64 at = i64(blockIdx.x) * 8 + (threadIdx.x >> 5), chunks = (cols + form::kChunk - 1) / form::kChunk;
-  const i64 to_row = i64(blockIdx.y) * 8 + row;
-  const int sections = form::kChunk / 128, section = int(at % sections);
-  if (at * 128 >= cols) {
-    wait_for_previous();
-    return;
-  }
-  const u8* block = w + ((row0 / 8 + blockIdx.y) * chunks + at / sections) * form::kBlockBytes;
-  const form::Codes codes = form::load_codes(block, section, lane);
-  const form::SectionScales scales = form::load_scales(block, section, row);
-  wait_for_previous();
-  release_next();
-  if (to_row >= rows) return;
-  bf16* to = y + to_row * cols + at * 128;
-  const int left = int(min(cols - at * 128, i64(128)));
-  unpack_step<0>(codes, scales, to, left);
-  unpack_step<1>(codes, scales, to, left);
-  unpack_step<2>(codes, scales, to, left);
-  unpack_step<3>(codes, scales, to, left);
-}
+#endif
 
-#else
-// w: a piece. y: rows [row0, row0 + rows). grid: (ceil(cols / 8 / 256), rows).
-extern "C" __global__ void __launch_bounds__(256) unpack(const u8* w, i64 cols, i64 row0, i64, bf16* y) {
-  const i64 item = i64(blockIdx.x) * 256 + threadIdx.x, row = row0 + blockIdx.y;
-  wait_for_previous();
+// What one launch unpacks: rows [row0, row0 + rows) of a piece w to y, and, if not null, those of `other` to
+// other_y. row0: a multiple of 8. beside: the kernel before this one may still run; it reads none of what is
+// written here. All threads wait for it at their end, so that whoever waits for this kernel has waited for
+// both.
+extern "C" __global__ void __launch_bounds__(256, 4)
+    unpack(const u8* w, const u8* other, i64 cols, i64 row0, i64 rows, bf16* y, bf16* other_y, int beside) {
+  if (!beside) wait_for_previous();
   release_next();
-  if (item * 8 >= cols) return;
-  const uint4 v = *reinterpret_cast<const uint4*>(w + (row * cols + item * 8) * 2);
-  u32 out[4] = {v.x, v.y, v.z, v.w};
+#if FORM_LAYOUT == 2
+  // A warp at a time: 8 rows by 128 columns.
+  const int lane = int(threadIdx.x) & 31, row = lane >> 2;
+  constexpr int kSections = form::kChunk / 128;
+  const i64 across = (cols + 127) / 128, chunks = (cols + form::kChunk - 1) / form::kChunk;
+  const i64 items = across * ((rows + 7) / 8), all = other ? 2 * items : items;
+  for (i64 item = i64(blockIdx.x) * 8 + (threadIdx.x >> 5); item < all; item += i64(gridDim.x) * 8) {
+    const bool second = item >= items;
+    const i64 index = second ? item - items : item, group = index / across, at = index % across;
+    const u8* block =
+        (second ? other : w) + ((row0 / 8 + group) * chunks + at / kSections) * form::kBlockBytes;
+    const int section = int(at % kSections);
+    const form::Codes codes = form::load_codes(block, section, lane);
+    const form::SectionScales scales = form::load_scales(block, section, row);
+    if (group * 8 + row >= rows) continue;
+    bf16* to = (second ? other_y : y) + (group * 8 + row) * cols + at * 128;
+    const int left = int(min(cols - at * 128, i64(128)));
+    unpack_step<0>(codes, scales, to, left);
+    unpack_step<1>(codes, scales, to, left);
+    unpack_step<2>(codes, scales, to, left);
+    unpack_step<3>(codes, scales, to, left);
+  }
+#else
+  // A thread at a time: 8 columns of a row.
+  const i64 items = rows * cols / 8, all = other ? 2 * items : items;
+  for (i64 item = i64(blockIdx.x) * 256 + threadIdx.x; item < all; item += i64(gridDim.x) * 256) {
+    const bool second = item >= items;
+    const i64 index = second ? item - items : item;
+    const uint4 v = reinterpret_cast<const uint4*>((second ? other : w) + row0 * cols * 2)[index];
+    u32 out[4] = {v.x, v.y, v.z, v.w};
 #if FORM_LAYOUT == 1
 #pragma unroll
-  for (int i = 0; i < 4; ++i) out[i] = to_bf16x2(from_f16(f16(out[i])), from_f16(f16(out[i] >> 16)));
+    for (int i = 0; i < 4; ++i) out[i] = to_bf16x2(from_f16(f16(out[i])), from_f16(f16(out[i] >> 16)));
 #endif
-  *reinterpret_cast<uint4*>(y + i64(blockIdx.y) * cols + item * 8) =
-      make_uint4(out[0], out[1], out[2], out[3]);
+    reinterpret_cast<uint4*>(second ? other_y : y)[index] = make_uint4(out[0], out[1], out[2], out[3]);
+  }
+#endif
+  if (beside) wait_for_previous();
 }
-#endif
