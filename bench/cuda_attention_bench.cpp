@@ -206,21 +206,23 @@ void decode(Bench& b, bool tune) {
     const double s = l.seconds({});
     b.report(c.name, l.bytes() / s * 1e-12, "TB/s");
     b.report(c.name + " (time)", s * 1e6, "us");
-    if (tune && number < 3)
-      for (const AttentionTuning t : {AttentionTuning{.decode_warps = 4, .decode_stages = 2},
-                                      {.decode_warps = 6, .decode_stages = 2},
-                                      {.decode_warps = 2, .decode_stages = 6},
-                                      {.decode_warps = 3, .decode_stages = 4}})
-        b.report(fmt::format("{}, {} warps x {} tiles", c.name, t.decode_warps, t.decode_stages),
+    if (tune && (number < 3 || number == 5))
+      for (const AttentionTuning t :
+           {AttentionTuning{.decode_warps = 4, .decode_stages = 2, .decode_tile = 32},
+            {.decode_warps = 4, .decode_stages = 3, .decode_tile = 32},
+            {.decode_warps = 6, .decode_stages = 2, .decode_tile = 16},
+            {.decode_warps = 6, .decode_stages = 3, .decode_tile = 16}})
+        b.report(fmt::format("{}, {} warps x {} tiles of {}", c.name, t.decode_warps, t.decode_stages,
+                             t.decode_tile),
                  l.bytes() / l.seconds(t) * 1e-12, "TB/s");
-    if (tune && number < 3)
-      for (const int64_t chunk : {128, 256, 512, 1024, 2048})
-        if (chunk * 64 >= (number == 1 ? 131072 / 3 : 4096))
+    if (tune && (number < 3 || number == 5))
+      for (const int64_t chunk : {256, 512, 1024, 2048, 4096})
+        if (number != 1 || chunk >= 1024)
           b.report(fmt::format("{}, chunks of {}", c.name, chunk), l.bytes() / l.seconds({}, chunk) * 1e-12,
                    "TB/s");
     if (number == 0 || number == 2) {
       const double whole = l.seconds({}, int64_t{1} << 24);
-      b.report(c.name + ", one warp per (sequence, head)", l.bytes() / whole * 1e-12, "TB/s");
+      b.report(c.name + ", one block per (sequence, head)", l.bytes() / whole * 1e-12, "TB/s");
     }
     ++number;
   }
@@ -236,12 +238,10 @@ void prompt(Bench& b, bool tune) {
     Layers l(b, c);
     const double s = l.seconds({});
     b.report(c.name, l.flops() / s * 1e-12, "TFLOP/s");
-    if (tune && n == 8192)
-      for (const AttentionTuning t : {AttentionTuning{.prompt_warps = 8, .prompt_tile = 32},
-                                      {.prompt_warps = 4, .prompt_tile = 64},
-                                      {.prompt_warps = 8, .prompt_tile = 128}})
-        b.report(fmt::format("{}, {} warps, tiles of {}", c.name, t.prompt_warps, t.prompt_tile),
-                 l.flops() / l.seconds(t) * 1e-12, "TFLOP/s");
+    if (tune && n == 8192) {
+      b.report(c.name + ", 3 stages", l.flops() / l.seconds({.prompt_stages = 3}) * 1e-12, "TFLOP/s");
+      b.report(c.name + ", mma.sync", l.flops() / l.seconds({.plain_prompt = true}) * 1e-12, "TFLOP/s");
+    }
   }
   const Case c{.name = "prompt 2048 after 30720",
                .lengths = {32768},

@@ -140,6 +140,9 @@ struct Packed32 {
   }
   CAIRN_INLINE typename S::F scale(int64_t b) const { return C::scale(scales + b * C::kScaleBytes); }
   CAIRN_INLINE typename S::F minimum(int64_t b) const { return C::minimum(scales + b * C::kScaleBytes); }
+  CAIRN_INLINE void fetch_ahead(int64_t b) const {
+    prefetch_lines<C::kIntBytes / 64, 2048>(ints + b * C::kIntBytes);
+  }
 };
 
 struct Unpacked32Block {
@@ -158,6 +161,7 @@ struct Unpacked32 {
   }
   CAIRN_INLINE typename S::F scale(int64_t b) const { return S::load_f(blocks[b].scale); }
   CAIRN_INLINE typename S::F minimum(int64_t b) const { return S::load_f(blocks[b].minimum); }
+  CAIRN_INLINE void fetch_ahead(int64_t) const {}
 };
 
 template <class C>
@@ -193,6 +197,7 @@ CAIRN_INLINE inline void block32_tile(const MatMulArgs& a, const Source* sources
     });
   });
   for (int64_t b = 0; b < blocks; b++, x += 32, xscale += 4, xsum += 4) {
+    unroll<P>([&](auto p) CAIRN_INLINE { sources[p].fetch_ahead(b); });
     typename S::I dot[R][P];
     unroll<R>([&](auto r) CAIRN_INLINE {
       typename S::I start = S::zero();

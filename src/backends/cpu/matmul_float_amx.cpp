@@ -98,6 +98,10 @@ CAIRN_INLINE inline void tile_block(const Operands& o, const std::byte* from, co
         _mm_prefetch(reinterpret_cast<const char*>(next_sums + i), _MM_HINT_T0);
       next_sums += kBlockBytes / kPiece;
     }
+    if constexpr (RT == 1) {
+      prefetch_lines<16, 1024>(w0);
+      if constexpr (PT > 1) prefetch_lines<16, 1024>(w1);
+    }
     weights.step();
   }
   store_result<0>(to[0]);

@@ -24,6 +24,14 @@ CAIRN_INLINE inline void unroll(F&& f) {
   (std::make_integer_sequence<int, n>());
 }
 
+// Asks for the cache lines that lie `ahead` bytes after `at`. Weights are read once, in order, but in loads
+// of a whole line an Intel core's own prefetch starts late: two of them read memory at 23 GB/s so, at 36 with
+// this. Lines past the end are not an error.
+template <int lines, int ahead>
+CAIRN_INLINE inline void prefetch_lines(const std::byte* at) {
+  unroll<lines>([&](auto i) CAIRN_INLINE { __builtin_prefetch(at + ahead + 64 * i); });
+}
+
 // Calls f(P, panel, begin, count) for all groups of P (at the end single) panels and all pieces of k. While
 // the left side fits in the second-level cache, panel after panel, so that weights are read as they lie; else
 // piece after piece, so that a piece of the left side stays there.

@@ -288,6 +288,12 @@ struct PackedSuper {
   }
   CAIRN_INLINE typename S::I scale(int s) const { return scales.scale[s]; }
   CAIRN_INLINE typename S::I pair(int i) const { return scales.pair[i]; }
+  template <int s>
+  CAIRN_INLINE void fetch_ahead(std::integral_constant<int, s>) const {
+    constexpr int kLines = C::kBodyBytes / 64, kBegin = kLines * s / C::kSubs,
+                  kEnd = kLines * (s + 1) / C::kSubs;
+    prefetch_lines<kEnd - kBegin, 2048>(body + 64 * kBegin);
+  }
   CAIRN_INLINE typename S::F d() const { return S::load_f16(head); }
   CAIRN_INLINE typename S::F d_min() const { return S::load_f16(head + 32); }
 };
@@ -305,6 +311,7 @@ struct UnpackedSuperSource {
   CAIRN_INLINE typename S::I w(int s, int j) const { return S::load(at->w[s * (64 / C::kSubs) + j]); }
   CAIRN_INLINE typename S::I scale(int s) const { return at->scales.scale[s]; }
   CAIRN_INLINE typename S::I pair(int i) const { return at->scales.pair[i]; }
+  CAIRN_INLINE void fetch_ahead(int) const {}
   CAIRN_INLINE typename S::F d() const { return S::load_f(at->d); }
   CAIRN_INLINE typename S::F d_min() const { return S::load_f(at->d_min); }
 };
@@ -353,6 +360,7 @@ CAIRN_INLINE inline void super256_tile(const MatMulArgs& a, Source* sources, int
     unroll<P>([&](auto p) CAIRN_INLINE { sources[p].enter(b); });
     unroll<R>([&](auto r) CAIRN_INLINE { unroll<P>([&](auto p) CAIRN_INLINE { total[r][p] = S::zero(); }); });
     Source::each_sub([&](auto s) CAIRN_INLINE {
+      unroll<P>([&](auto p) CAIRN_INLINE { sources[p].fetch_ahead(s); });
       typename S::I dot[R][P];
       unroll<R>([&](auto r) CAIRN_INLINE { unroll<P>([&](auto p) CAIRN_INLINE { dot[r][p] = S::zero(); }); });
       unroll<kVectors>([&](auto j) CAIRN_INLINE {

@@ -14,6 +14,8 @@ namespace {
 
 constexpr int kDecodeTile = 32;           // tokens: kTile of attention_decode.cu
 constexpr int64_t kRecord = 32;           // bytes of a DecodeRow, DecodeItem, PromptItem
+constexpr int kHopperTile = 128;          // tokens: kTile of attention_prompt_sm90.cu
+constexpr unsigned kHopperThreads = 384;  // of that kernel
 constexpr unsigned kAppendThreads = 256;  // of rope_kv_append.cu
 constexpr int64_t kAlignment = 16;        // of the plan's parts
 static_assert(sizeof(DecodeRow) == kRecord && sizeof(DecodeItem) == kRecord && sizeof(PromptItem) == kRecord);
@@ -52,9 +54,10 @@ uint64_t device_kv_bytes(const kv::KvConfig& c, kv::Part part) {
 }
 
 struct AttentionEngine::Tiling {
-  int decode_vectors = 8, decode_warps = 0, decode_stages = 0;
+  int decode_vectors = 8, decode_warps = 0, decode_stages = 0, decode_tile = 16;
   unsigned decode_shared = 0;
-  int prompt_warps = 8, prompt_tile = 64;
+  bool hopper = false;  // the prompt kernel is attention_prompt_sm90.cu
+  int prompt_warps = 8, prompt_tile = 64, prompt_stages = 2;
   unsigned prompt_shared = 0;
 };
 
@@ -66,19 +69,34 @@ AttentionEngine::Tiling AttentionEngine::tiling(const DeviceFacts& facts, const 
   const int group = kind.heads / c.kv_heads;
   // Two columns of vectors double the registers of queries and sums, which heads of 256 do not leave.
   t.decode_vectors = group > 8 && c.head_dim_v <= 128 && c.head_dim_k <= 128 ? 16 : 8;
-  // As many warps as can have three tiles each, so that loads never wait for arithmetic; else two tiles.
-  for (const int stages : {3, 2}) {
-    t.decode_warps = int(std::min<int64_t>(8, shared / (int64_t{stages} * kDecodeTile * tile_row)));
-    t.decode_stages = stages;
-    if (t.decode_warps >= 2) break;
-  }
+  if (tuning.decode_tile > 0) t.decode_tile = tuning.decode_tile;
+  const int tile_bytes = t.decode_tile * tile_row;
+  // The states of the warps are joined beside the tiles. Eight warps hide each other's latencies; large heads
+  // leave room for fewer.
+  const int out_row = (c.head_dim_v + 4) * 4;
+  const auto decode_bytes = [&](int warps, int stages) {
+    return int64_t{warps} * (stages * tile_bytes + t.decode_vectors * out_row) + 2048;
+  };
+  t.decode_warps = 8;
+  while (t.decode_warps > 1 && decode_bytes(t.decode_warps, 2) > shared) t.decode_warps /= 2;
+  t.decode_stages = 2;
+  while (t.decode_stages < 4 && decode_bytes(t.decode_warps, t.decode_stages + 1) <= shared)
+    ++t.decode_stages;
   if (tuning.decode_warps > 0) t.decode_warps = tuning.decode_warps;
   if (tuning.decode_stages > 0) t.decode_stages = tuning.decode_stages;
-  if (t.decode_warps < 1)
+  if (decode_bytes(t.decode_warps, t.decode_stages) > shared)
     fail(ErrorKind::unsupported, "attention needs {} bytes of shared memory per block; {} has {}",
-         2 * kDecodeTile * tile_row, facts.name, shared);
-  t.decode_shared = unsigned(t.decode_warps * t.decode_stages * kDecodeTile * tile_row);
+         decode_bytes(t.decode_warps, t.decode_stages), facts.name, shared);
+  t.decode_shared = unsigned(t.decode_warps * (t.decode_stages * tile_bytes + t.decode_vectors * out_row));
 
+  t.hopper = facts.capability == 90 && !tuning.plain_prompt && c.head_dim_k == c.head_dim_v &&
+             (c.head_dim_k == 64 || c.head_dim_k == 128) && c.page_tokens >= 16 && group <= 128 &&
+             c.pages * c.layers * c.kv_heads * c.page_tokens < int64_t{1} << 31;
+  if (t.hopper) {
+    if (tuning.prompt_stages > 0) t.prompt_stages = tuning.prompt_stages;
+    t.prompt_shared = unsigned(t.prompt_stages * 2 * kHopperTile * c.head_dim_k * 2);
+    return t;
+  }
   const bool query_shared = c.head_dim_k > 128;  // kQueryShared of attention_prompt.cu
   t.prompt_tile = c.head_dim_k > 128 || c.head_dim_v > 128 ? 32 : 64;
   const auto prompt_bytes = [&] {
@@ -121,19 +139,22 @@ Variant AttentionEngine::decode_variant(const DeviceFacts& facts, const kv::KvCo
   v.defines.push_back(define("VECTORS", t.decode_vectors));
   v.defines.push_back(define("WARPS", t.decode_warps));
   v.defines.push_back(define("STAGES", t.decode_stages));
+  v.defines.push_back(define("TILE", t.decode_tile));
   return v;
-}
-
-Variant AttentionEngine::merge_variant(const kv::KvConfig& c, const AttentionKind& kind) {
-  return {"attention_merge.cu",
-          {define("DIM_V", c.head_dim_v), define("HEADS", kind.heads), define("SINKS", kind.sinks)}};
 }
 
 Variant AttentionEngine::prompt_variant(const DeviceFacts& facts, const kv::KvConfig& c,
                                         const AttentionKind& kind, const AttentionTuning& tuning) {
   const Tiling t = tiling(facts, c, kind, tuning);
-  Variant v{"attention_prompt.cu", {}};
+  Variant v{t.hopper ? "attention_prompt_sm90.cu" : "attention_prompt.cu", {}};
   add_common(v, c, kind);
+  if (t.hopper) {
+    v.defines.push_back(define("DIM", c.head_dim_k));
+    v.defines.push_back(define("CAUSAL", kind.causal));
+    v.defines.push_back(define("WINDOW", kind.window > 0));
+    v.defines.push_back(define("STAGES", t.prompt_stages));
+    return v;
+  }
   v.defines.push_back(define("CAUSAL", kind.causal));
   v.defines.push_back(define("WINDOW", kind.window > 0));
   v.defines.push_back(define("WARPS", t.prompt_warps));
@@ -160,7 +181,7 @@ std::vector<Variant> AttentionEngine::variants(const DeviceFacts& facts, const k
     if (std::find(all.begin(), all.end(), v) == all.end()) all.push_back(std::move(v));
   };
   for (const AttentionKind& kind : kinds) {
-    if (kind.causal) add(decode_variant(facts, c, kind, tuning)), add(merge_variant(c, kind));
+    if (kind.causal) add(decode_variant(facts, c, kind, tuning));
     add(prompt_variant(facts, c, kind, tuning));
     for (const RopeKind& rope : ropes) add(append_variant(c, rope, rope.rotary_dim == 0 ? 0 : kind.heads));
   }
@@ -197,6 +218,8 @@ AttentionEngine::Sizes AttentionEngine::sizes(const DeviceFacts& facts, const kv
   s.plan = uint64_t(round_up(int64_t(bytes), 256));
   s.states = uint64_t(s.state_parts) * uint64_t(heads) * uint64_t(c.head_dim_v) * 4;
   s.sums = uint64_t(s.state_parts) * uint64_t(heads) * 8;
+  s.counters =
+      uint64_t(l.decode_rows) * uint64_t(std::max(heads, c.kv_heads)) * 4;  // at most a slice per head
   return s;
 }
 
@@ -204,7 +227,7 @@ uint64_t AttentionEngine::workspace_bytes(const DeviceFacts& facts, const kv::Kv
                                           std::span<const AttentionKind> kinds,
                                           const AttentionLimits& limits) {
   const Sizes s = sizes(facts, c, kinds, limits);
-  return s.plan + s.states + s.sums;
+  return s.plan + s.states + s.sums + s.counters;
 }
 
 AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const kv::KvConfig& config,
@@ -231,6 +254,12 @@ AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const
     states_ = Buffer(device, size_t(sizes_.states));
     sums_ = Buffer(device, size_t(sizes_.sums));
   }
+  if (sizes_.counters > 0) {
+    counters_ = Buffer(device, size_t(sizes_.counters));
+    Stream stream(device);
+    stream.fill(counters_.address(), 0, counters_.size());  // every launch leaves them so
+    stream.synchronize();
+  }
   for (Staging& s : staging_) {
     s.memory = PinnedBuffer(device, size_t(sizes_.plan));
     s.copied = std::make_unique<Event>(device);
@@ -240,13 +269,12 @@ AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const
     const AttentionKind& kind = kinds_[i];
     const Tiling t = tiling(facts, config_, kind, tuning_);
     Kernels k;
-    if (kind.causal) {
-      k.decode = cache_.get(decode_variant(facts, config_, kind, tuning_), "attention_decode");
-      k.merge = cache_.get(merge_variant(config_, kind), "attention_merge");
-    }
+    if (kind.causal) k.decode = cache_.get(decode_variant(facts, config_, kind, tuning_), "attention_decode");
     k.prompt = cache_.get(prompt_variant(facts, config_, kind, tuning_), "attention_prompt");
     k.decode_shape.block = unsigned(t.decode_warps * 32), k.decode_shape.shared_bytes = t.decode_shared;
-    k.prompt_shape.block = unsigned(t.prompt_warps * 32), k.prompt_shape.shared_bytes = t.prompt_shared;
+    k.prompt_maps = t.hopper;
+    k.prompt_shape.block = t.hopper ? kHopperThreads : unsigned(t.prompt_warps * 32),
+    k.prompt_shape.shared_bytes = t.prompt_shared;
     k.decode_shape.grid[0] = k.prompt_shape.grid[0] = unsigned(facts.multiprocessors);
     const auto same = [&](const ScheduleShape& s) {
       return s.mask.heads == all[i].mask.heads && s.mask.window == all[i].mask.window &&
@@ -396,6 +424,30 @@ void AttentionEngine::append(Stream& stream, const DeviceKv& kv, const AppendCal
                 kv.layer(kv::Part::V, call.layer), call.angles, plan, plan);
 }
 
+const AttentionEngine::Maps& AttentionEngine::maps(const DeviceKv& kv) {
+  if (maps_.k_address == kv.k && maps_.v_address == kv.v) return maps_;
+  const auto encode = driver::api().tensor_map_tiled;
+  if (!encode)
+    fail(ErrorKind::unsupported, "the NVIDIA driver has no cuTensorMapEncodeTiled; a newer driver does");
+  // Rows of all layers, read in boxes of a page (at most a tile) by 64 elements.
+  const kv::KvConfig& c = config_;
+  const auto map = [&](Address data) {
+    driver::TensorMap m;
+    const uint64_t dims[2] = {uint64_t(c.head_dim_k),
+                              uint64_t(c.pages * c.layers * c.kv_heads * c.page_tokens)};
+    const uint64_t strides[1] = {uint64_t(c.head_dim_k) * 2};
+    const uint32_t box[2] = {64, uint32_t(std::min(c.page_tokens, kHopperTile))}, steps[2] = {1, 1};
+    constexpr int kPromoteTo256Bytes = 3;
+    driver::check(encode(&m, c.form == kv::KvForm::f16 ? driver::kTensorF16 : driver::kTensorBf16, 2,
+                         reinterpret_cast<void*>(data), dims, strides, box, steps, 0, driver::kSwizzle128,
+                         kPromoteTo256Bytes, 0),
+                  "describing the KV cache to the copy engine");
+    return m;
+  };
+  maps_ = {kv.k, kv.v, map(kv.k), map(kv.v)};
+  return maps_;
+}
+
 void AttentionEngine::run(Stream& stream, const DeviceKv& kv, const AttentionCall& call) {
   const AttentionKind& kind = kinds_[size_t(call.kind)];
   const Kernels& k = kernels_[size_t(call.kind)];
@@ -407,16 +459,19 @@ void AttentionEngine::run(Stream& stream, const DeviceKv& kv, const AttentionCal
     LaunchShape shape = k.decode_shape;
     shape.overlap_previous = overlap;
     stream.launch(k.decode, shape, call.q, call.q_stride, call.y, call.y_stride, cache_k, cache_v, plan, head,
-                  states, sums, call.lse, call.sinks, call.slopes, kind.scale, kind.softcap);
-    LaunchShape merge;
-    merge.block = 256;
-    merge.grid[0] = unsigned(kind.heads), merge.grid[1] = unsigned(call.decode_rows);
-    merge.overlap_previous = overlap;
-    stream.launch(k.merge, merge, call.y, call.y_stride, plan, head, states, sums, call.lse, call.sinks);
+                  states, sums, counters_.address(), call.lse, call.sinks, call.slopes, kind.scale,
+                  kind.softcap);
   }
   if (call.prompt) {
     LaunchShape shape = k.prompt_shape;
     shape.overlap_previous = overlap;
+    if (k.prompt_maps) {
+      const Maps& m = maps(kv);
+      const int64_t first_row = int64_t{call.layer} * config_.pages * config_.kv_heads * config_.page_tokens;
+      stream.launch(k.prompt, shape, call.q, call.q_stride, call.y, call.y_stride, m.k, m.v, first_row, plan,
+                    head, call.lse, call.sinks, call.slopes, kind.scale, kind.softcap, kind.window);
+      return;
+    }
     stream.launch(k.prompt, shape, call.q, call.q_stride, call.y, call.y_stride, cache_k, cache_v, plan, head,
                   call.lse, call.sinks, call.slopes, kind.scale, kind.softcap, kind.window);
   }
@@ -458,7 +513,8 @@ std::vector<Variant> stock(int capability, std::string_view source) {
   };
   std::vector<Variant> found;
   for (const Stock& s : all)
-    for (Variant& v : AttentionEngine::variants(facts, s.kv, {&s.kind, 1}, {&s.rope, 1}))
+    for (Variant& v : AttentionEngine::variants(facts, s.kv, {&s.kind, 1}, {&s.rope, 1},
+                                                {.plain_prompt = source == "attention_prompt.cu"}))
       if (v.source == source && std::find(found.begin(), found.end(), v) == found.end())
         found.push_back(std::move(v));
   return found;
@@ -469,11 +525,11 @@ std::vector<Variant> stock(int capability, std::string_view source) {
 std::vector<Variant> attention_decode_variants(int capability) {
   return stock(capability, "attention_decode.cu");
 }
-std::vector<Variant> attention_merge_variants(int capability) {
-  return stock(capability, "attention_merge.cu");
-}
 std::vector<Variant> attention_prompt_variants(int capability) {
   return stock(capability, "attention_prompt.cu");
+}
+std::vector<Variant> attention_prompt_sm90_variants(int capability) {
+  return stock(capability, "attention_prompt_sm90.cu");
 }
 std::vector<Variant> rope_kv_append_variants(int capability) {
   return stock(capability, "rope_kv_append.cu");

@@ -71,16 +71,18 @@ struct AttentionCall {
   int64_t q_stride = 0, y_stride = 0;
   Address sinks = 0, slopes = 0;  // f32 [heads], as the kind says
   Address lse = 0;                // f32 [rows, heads], or 0: natural logarithms of the softmax denominators
-  // Which classes are launched and the grid of the merge: what the plan has, or, where a graph is captured,
-  // all that it shall serve.
+  // Which classes are launched: those that the plan has, or, where a graph is captured, all that it shall
+  // serve. decode needs decode_rows > 0 too.
   bool decode = true, prompt = true;
-  int64_t decode_rows = 0;  // at least the plan's
+  int64_t decode_rows = 0;
   bool overlap_previous = false;
 };
 
 // For benches: what the engine chooses by itself where 0.
 struct AttentionTuning {
-  int decode_warps = 0, decode_stages = 0, prompt_warps = 0, prompt_tile = 0;
+  int decode_warps = 0, decode_stages = 0, decode_tile = 0, prompt_warps = 0, prompt_tile = 0,
+      prompt_stages = 0;
+  bool plain_prompt = false;  // attention_prompt.cu on Hopper too
 };
 
 // New keys and values, and queries to be rotated with them (q 0: none).
@@ -97,8 +99,8 @@ struct AppendCall {
 
 // For families.cpp: what the compile test builds.
 std::vector<Variant> attention_decode_variants(int capability);
-std::vector<Variant> attention_merge_variants(int capability);
 std::vector<Variant> attention_prompt_variants(int capability);
+std::vector<Variant> attention_prompt_sm90_variants(int capability);
 std::vector<Variant> rope_kv_append_variants(int capability);
 
 class AttentionEngine {
@@ -138,7 +140,8 @@ class AttentionEngine {
  private:
   struct Tiling;
   struct Kernels {
-    Kernel decode, merge, prompt;
+    Kernel decode, prompt;
+    bool prompt_maps = false;  // prompt is attention_prompt_sm90.cu's
     LaunchShape decode_shape, prompt_shape;
     int schedule = 0;
   };
@@ -153,14 +156,13 @@ class AttentionEngine {
                        const AttentionTuning& = {});
   static Variant decode_variant(const DeviceFacts&, const kv::KvConfig&, const AttentionKind&,
                                 const AttentionTuning& = {});
-  static Variant merge_variant(const kv::KvConfig&, const AttentionKind&);
   static Variant prompt_variant(const DeviceFacts&, const kv::KvConfig&, const AttentionKind&,
                                 const AttentionTuning& = {});
   static Variant append_variant(const kv::KvConfig&, const RopeKind&, int heads);
   static std::vector<ScheduleShape> shapes(const DeviceFacts&, const kv::KvConfig&,
                                            std::span<const AttentionKind>);
   struct Sizes {
-    uint64_t plan = 0, states = 0, sums = 0;
+    uint64_t plan = 0, states = 0, sums = 0, counters = 0;
     int64_t state_parts = 0;
   };
   static Sizes sizes(const DeviceFacts&, const kv::KvConfig&, std::span<const AttentionKind>,
@@ -174,8 +176,14 @@ class AttentionEngine {
   std::vector<ScheduleShape> shapes_;  // one per distinct mask
   std::vector<Kernels> kernels_;       // one per kind
   std::vector<Append> appends_;
+  struct Maps {
+    Address k_address = 0, v_address = 0;
+    driver::TensorMap k, v;
+  };
+  const Maps& maps(const DeviceKv&);
+  Maps maps_;  // of the cache that was used last
   Sizes sizes_;
-  Buffer plan_memory_, states_, sums_;
+  Buffer plan_memory_, states_, sums_, counters_;
 
   // Pinned plans: while one is copied, the next step's is made.
   static constexpr size_t kStaging = 3;

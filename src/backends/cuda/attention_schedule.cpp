@@ -12,13 +12,13 @@ namespace {
 using attention::AttentionPlan;
 using attention::QueryRows;
 
-constexpr int64_t kDecodeTile = 32;  // kTile of attention_decode.cu
+constexpr int64_t kDecodeTile = 32;  // tokens that count as one when items are put in order
 
 struct ChunkRule {
   int64_t below, tokens;  // positions below this one
 };
-constexpr ChunkRule kChunkRules[] = {{512, 64}, {2048, 128}, {16384, 256}, {65536, 512}};
-constexpr int64_t kLongChunk = 1024;
+constexpr ChunkRule kChunkRules[] = {{4096, 512}, {16384, 1024}, {65536, 2048}};
+constexpr int64_t kLongChunk = 4096;
 
 void check_sequence(const QueryRows& s, size_t i, RowClass row_class, const ScheduleShape& shape) {
   if (s.rows < 0 || s.row_begin < 0 || s.position < 0 || s.kv_len < s.position + s.rows)
@@ -62,12 +62,13 @@ void add_decode_rows(const QueryRows& s, int32_t table, const ScheduleShape& sha
       rows.push_back(r);
     }
     const int64_t begin = rows[size_t(first_row)].begin, end = position + count;
+    const int chunks = int(ceil_div(end, chunk) - begin / chunk);
     for (int64_t c = begin / chunk; c * chunk < end; ++c) {
       DecodeItem item{};
       item.first_row = first_row, item.rows = count;
       item.token_begin = int(std::max(begin, c * chunk)),
       item.token_end = int(std::min(end, (c + 1) * chunk));
-      item.chunk = int(c), item.table = table, item.fresh = int(s.position);
+      item.chunk = int(c), item.table = table, item.fresh = int(s.position), item.items = chunks;
       items.push_back(item);
     }
     row += count;

@@ -4,8 +4,8 @@
 //
 // What is cut, and where, follows from a row's own position alone, so a row gives the same bits in any batch:
 //   decode rows: chunks of chunk_tokens(position) tokens, at multiples of that counted from token 0, one
-//   state per
-//     chunk, joined by one tree (attention_merge.cu);
+//   state
+//     per chunk, joined in one order (attention_decode.cu);
 //   prompt rows: no cut; tiles of keys from token 0 upwards.
 // The planner only chooses which rows share an item (their arithmetic stays apart) and in which order items
 // are taken: costly ones first, dealt to the workers in turn, so that ragged batches keep all of them busy.
@@ -24,9 +24,8 @@ namespace cairn::cuda {
 
 using backends::RowClass;
 
-// Tokens of a chunk of a decode row. About 16 to 128 chunks, so that even one sequence fills a GPU while
-// states stay small beside the keys and values (a state of dim f32 per head against 4 dim bytes per token and
-// KV head).
+// Tokens of a chunk of a decode row. Small enough that one sequence of a model with eight KV heads fills a
+// good part of a GPU, large enough that states (dim f32 per head and chunk) are few beside keys and values.
 int64_t chunk_tokens(int64_t position);
 // The most chunks that `rows` rows can have together when their positions add up to `tokens` at most.
 int64_t most_chunks(int64_t rows, int64_t tokens);

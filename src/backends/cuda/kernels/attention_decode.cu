@@ -1,21 +1,32 @@
 // Attention of rows that extend an answer, over the paged cache:
 //   y[r, h] = sum_t p_t V[t] / sum_t p_t, p_t = exp(logit(scale q[r, h] . K[t])).
-// A row's tokens are cut in chunks (attention_schedule.h: by its position alone). One warp takes a chunk of one KV head
-// for all query heads of the group (and, where they fit, several rows of a sequence): K and V are read once. Where a row
-// has several chunks, the warp leaves a state and attention_merge.cu joins them.
+// A row's tokens are cut in chunks (attention_schedule.h: by its position alone). A block takes a chunk of one KV head
+// for all query heads of the group (and, where they fit, several rows of a sequence): K and V are read once. Tile i of
+// TILE tokens, counted from token 0, belongs to warp i % WARPS. The warps' states are joined in shared memory in the
+// order of the warps; where rows have several chunks, a block leaves the state of its chunk in memory, and the block
+// that is last to do so joins them in ascending order. So all sums have one order, whichever block comes when.
 //
-// Bound: memory, 2 * 2 * dim bytes per token and KV head. So every warp is its own pipeline: a ring of STAGES tiles of
-// 32 tokens in shared memory that only it fills (asynchronous copies) and reads, which runs on over the end of an item
-// into the next, without any barrier of the block. 4 warps x 3 stages x 16 KiB keep about 130 KiB per multiprocessor under
-// way (4.3 TB/s at 1 us need 33 KiB).
+// Bound: memory, 2 * 2 * dim bytes per token and KV head. Every warp is its own pipeline: a ring of STAGES tiles in
+// shared memory that only it fills (asynchronous copies) and reads, and which runs on over the end of an item into the
+// next. 8 warps x 2 tiles x 8 KiB keep 128 KiB per multiprocessor under way (4.3 TB/s at 1 us need 33 KiB). Tiles that
+// lie in the cache from earlier steps are fetched before the previous kernel has ended.
 //
 // The products have the tokens as rows of 16 and the query vectors as columns of 8: S' = K Q', Y' = V' P'. A group of 4
 // or 8 heads wastes half or nothing, against three quarters or half if the vectors were the rows.
+//
+// Dropped: a warp per chunk with a kernel that joins four to eight times as many states: 3.69 TB/s at 64 x 4096 where
+// chunks of 256 tokens were needed to fill the device, 3.92 with chunks of 2048.
 #include "attention_logit.cuh"
 #include "attention_records.cuh"
+#include "warp_tensor.cuh"
 
 using namespace cairn::cuda;
 
+#if CACHE_F16
+#define mma_pair mma_f16
+#else
+#define mma_pair mma_bf16
+#endif
 #ifndef DIM_K
 #define DIM_K 128
 #define DIM_V 128
@@ -24,16 +35,20 @@ using namespace cairn::cuda;
 #define PAGE 32
 #endif
 #ifndef VECTORS
-#define VECTORS 8  // query vectors of an item, 8 or 16 (or more)
+#define VECTORS 8  // query vectors of an item, 8 or 16
 #endif
 #ifndef WARPS
-#define WARPS 4
+#define WARPS 8
+#endif
+#ifndef TILE
+#define TILE 16  // tokens, 16 or 32
 #endif
 #ifndef STAGES
-#define STAGES 3
+#define STAGES 2
 #endif
 
-constexpr int kTile = 32;
+constexpr int kTile = TILE;
+constexpr int kM = TILE / 16;
 constexpr int kHeads = KV_HEADS * GROUP;
 constexpr int kSlices = (GROUP + VECTORS - 1) / VECTORS;  // a large group is cut in slices of heads
 constexpr int kN = VECTORS / 8;
@@ -41,6 +56,9 @@ constexpr int kN = VECTORS / 8;
 constexpr int kChunksK = DIM_K / 8, kChunksV = DIM_V / 8;
 constexpr int kStrideK = (kChunksK | 1) * 16, kStrideV = (kChunksV | 1) * 16;
 constexpr int kStageBytes = kTile * (kStrideK + kStrideV);
+constexpr int kThreads = WARPS * 32, kStep = kTile * WARPS;
+constexpr int kQuads = DIM_V / 4;
+constexpr int kOutStride = DIM_V + 4;  // floats: the four vectors that a warp stores at once fill all banks
 static_assert(DIM_K % 16 == 0 && DIM_V % 16 == 0, "head sizes are multiples of 16");
 
 // The tile that is being fetched.
@@ -53,25 +71,31 @@ struct Fetch {
   bool live;
 };
 
-DEVICE void open_item(Fetch& f, const DecodeItem* items, const i32* tables) {
+// The warp's first tile from `begin` on.
+DEVICE int first_tile(int begin, int warp) {
+  const int tile = begin / kTile;
+  return (tile + (warp + WARPS - tile % WARPS) % WARPS) * kTile;
+}
+
+DEVICE void open_item(Fetch& f, const DecodeItem* items, const i32* tables, int warp) {
   const DecodeItem* item = items + f.index / (KV_HEADS * kSlices);
   f.kv_head = f.index % (KV_HEADS * kSlices) / kSlices;
   f.begin = item->token_begin, f.end = item->token_end, f.fresh = item->fresh;
-  f.token = f.begin / kTile * kTile - kTile;
+  f.token = first_tile(f.begin, warp) - kStep;
   f.table = tables + item->table;
 }
 
-// Goes to the next tile.
-DEVICE void next_tile(Fetch& f, int total, int workers, const DecodeItem* items, const i32* tables, int lane,
+// Goes to the warp's next tile, which may be one of a later item.
+DEVICE void next_tile(Fetch& f, int total, const DecodeItem* items, const i32* tables, int warp, int lane,
                       bool& waited) {
   if (!f.live) return;
-  f.token += kTile;
-  if (f.token >= f.end) {
-    f.index += workers;
+  f.token += kStep;
+  while (f.token >= f.end) {
+    f.index += gridDim.x;
     f.live = f.index < total;
     if (!f.live) return;
-    open_item(f, items, tables);
-    f.token += kTile;
+    open_item(f, items, tables, warp);
+    f.token += kStep;
   }
   if (!waited && min(f.end, f.token + kTile) > f.fresh) {
     wait_for_previous();
@@ -81,14 +105,33 @@ DEVICE void next_tile(Fetch& f, int total, int workers, const DecodeItem* items,
   f.row = u32((f.table[token / PAGE] * KV_HEADS + f.kv_head) * PAGE + token % PAGE);
 }
 
+// Copies a tile. Where a page holds the tile (or, from 16 tokens on, half of it), its rows are one run of memory.
 template <int chunks, int stride> DEVICE void fetch_rows(const Fetch& f, u32 to, const u8* from, int lane) {
+  constexpr int kAll = kTile * chunks / 32;  // copies of a lane
+  constexpr bool kRuns = 32 % chunks == 0 && PAGE * chunks % 32 == 0;
   if (f.live) {
+    const bool whole = f.token >= f.begin && f.token + kTile <= f.end;
+    // Row lane / chunks of the tile; every 32 copies are 32 / chunks rows further where chunks divides 32.
+    to += lane / chunks * stride + lane % chunks * 16;
+    if (kRuns && whole) {
+      constexpr int kCopies = PAGE >= kTile ? kAll : PAGE * chunks / 32;  // per run
 #pragma unroll
-    for (int i = 0; i < chunks; ++i) {
-      const int at = i * 32 + lane, row = at / chunks, chunk = at % chunks;
-      const u32 source = PAGE >= kTile ? f.row + row : __shfl_sync(0xffffffffu, f.row, row);
-      const bool valid = f.token + row >= f.begin && f.token + row < f.end;
-      copy16_async(to + row * stride + chunk * 16, from + u64(source) * (chunks * 16) + chunk * 16, valid);
+      for (int run = 0; run < kAll / kCopies; ++run) {
+        const u32 first = PAGE >= kTile ? f.row : __shfl_sync(0xffffffffu, f.row, run * PAGE);
+        const u8* at = from + u64(first) * (chunks * 16) + lane * 16;
+#pragma unroll
+        for (int i = 0; i < kCopies; ++i)
+          copy16_async(to + (run * kCopies + i) * (32 / chunks) * stride, at + i * 512);
+      }
+    } else {
+      to -= lane / chunks * stride + lane % chunks * 16;
+#pragma unroll(kRuns ? 1 : kAll)
+      for (int i = 0; i < kAll; ++i) {
+        const int at = i * 32 + lane, row = at / chunks, chunk = at % chunks;
+        const u32 source = PAGE >= kTile ? f.row + row : __shfl_sync(0xffffffffu, f.row, row);
+        const bool valid = f.token + row >= f.begin && f.token + row < f.end;
+        copy16_async(to + row * stride + chunk * 16, from + u64(source) * (chunks * 16) + chunk * 16, valid);
+      }
     }
   }
   commit_copies();
@@ -104,13 +147,53 @@ DEVICE Vector vector_of(int column, int rows, int slice) {
   return {column / GROUP, column % GROUP, column / GROUP < rows};
 }
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
+// Past the first-level cache: other blocks wrote it in this launch.
+DEVICE float4 load_state(const float* p) {
+  float4 v;
+  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p));
+  return v;
+}
+DEVICE float2 load_sums(const float* p) {
+  float2 v;
+  asm volatile("ld.global.cg.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(p));
+  return v;
+}
+
+// A sum of states: value v and weight sum of what exp2(logit - most) scales.
+struct Joined {
+  float4 v;
+  float most, sum;
+};
+DEVICE void add_state(Joined& j, float4 v, float most, float sum) {
+  const float weight = exp2_approximate(most - j.most);
+  j.v.x += weight * v.x, j.v.y += weight * v.y, j.v.z += weight * v.z, j.v.w += weight * v.w;
+  j.sum += weight * sum;
+}
+// Four elements of y of a row and head.
+DEVICE void finish(Joined j, const DecodeRow* row, int q_head, int quad, bf16* y, i64 y_stride, float* lse,
+                   const float* sinks) {
+  if (SINKS) {
+    const float sink = sinks[q_head] * LOG2E, largest = fmaxf(j.most, sink), shrink = exp2_approximate(j.most - largest);
+    j.sum = j.sum * shrink + exp2_approximate(sink - largest), j.most = largest;
+    j.v.x *= shrink, j.v.y *= shrink, j.v.z *= shrink, j.v.w *= shrink;
+  }
+  const float factor = j.sum > 0.f ? 1.f / j.sum : 0.f;
+  const u64 pairs =
+      u64(to_bf16x2(j.v.x * factor, j.v.y * factor)) | u64(to_bf16x2(j.v.z * factor, j.v.w * factor)) << 32;
+  *reinterpret_cast<u64*>(y + row->q_row * y_stride + i64(q_head) * DIM_V + quad * 4) = pairs;
+  if (lse && quad == 0) lse[i64(row->q_row) * kHeads + q_head] = (j.most + log2_approximate(j.sum)) * LN2;
+}
+
+// counters: zeros, a number per DecodeRow, KV head and slice; left as zeros.
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
     attention_decode(const bf16* q, i64 q_stride, bf16* y, i64 y_stride, const u8* cache_k, const u8* cache_v,
-                     const u8* plan, const PlanHead* head, float* states, float* state_sums, float* lse,
+                     const u8* plan, const PlanHead* head, float* states, float* state_sums, u32* counters, float* lse,
                      const float* sinks, const float* slopes, float scale, float softcap) {
   extern __shared__ __align__(128) u8 shared[];
+  __shared__ float warp_most[WARPS][VECTORS], warp_sum[WARPS][VECTORS];
+  __shared__ bool joins_chunks;
+  float* warp_out = reinterpret_cast<float*>(shared + WARPS * STAGES * kStageBytes);  // [WARPS][VECTORS][kOutStride]
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-  const int workers = gridDim.x * WARPS, worker = warp * gridDim.x + blockIdx.x;
   const int total = head->decode_items * (KV_HEADS * kSlices);
   const auto* items = reinterpret_cast<const DecodeItem*>(plan + head->decode_items_at);
   const auto* rows = reinterpret_cast<const DecodeRow*>(plan + head->decode_rows_at);
@@ -121,11 +204,11 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
   release_next();
 
   Fetch fetch{};
-  fetch.index = worker, fetch.live = worker < total;
-  if (fetch.live) open_item(fetch, items, tables);
+  fetch.index = blockIdx.x, fetch.live = fetch.index < total;
+  if (fetch.live) open_item(fetch, items, tables, warp);
 #pragma unroll 1
   for (int s = 0; s < STAGES; ++s) {
-    next_tile(fetch, total, workers, items, tables, lane, waited);
+    next_tile(fetch, total, items, tables, warp, lane, waited);
     fetch_rows<kChunksK, kStrideK>(fetch, ring + s * kStageBytes, cache_k, lane);
     fetch_rows<kChunksV, kStrideV>(fetch, ring + s * kStageBytes + kTile * kStrideK, cache_v, lane);
   }
@@ -134,69 +217,67 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
 
   int stage = 0;
 #pragma unroll 1
-  for (int index = worker; index < total; index += workers) {
+  for (int index = blockIdx.x; index < total; index += gridDim.x) {
     const DecodeItem* item = items + index / (KV_HEADS * kSlices);
     const int slice = index % kSlices, kv_head = index % (KV_HEADS * kSlices) / kSlices;
     const int first_row = item->first_row, item_rows = item->rows;
-    const int token_end = item->token_end;
+    const int token_end = item->token_end, token_begin = first_tile(item->token_begin, warp);
 
     u32 query[kN][DIM_K / 16][2];
-#pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      const Vector v = vector_of(n * 8 + g, item_rows, slice);
-      const bf16* from = v.valid ? q + rows[first_row + v.row].q_row * q_stride + (kv_head * GROUP + v.head) * DIM_K : q;
-#pragma unroll
-      for (int k = 0; k < DIM_K / 16; ++k) {
-        query[n][k][0] = v.valid ? query_pair(load_pair(from + k * 16 + 2 * t)) : 0;
-        query[n][k][1] = v.valid ? query_pair(load_pair(from + k * 16 + 2 * t + 8)) : 0;
-      }
-    }
     // Columns 2 t and 2 t + 1 of each product: their tokens, slopes and sums.
     int first[kN][2], last[kN][2];
     float slope[kN][2], most[kN][2], sum[kN][2];
+    float out[DIM_V / 16][kN][4];
 #pragma unroll
-    for (int n = 0; n < kN; ++n)
+    for (int n = 0; n < kN; ++n) {
+      const Vector own = vector_of(n * 8 + g, item_rows, slice);
+      const bf16* from = own.valid ? q + rows[first_row + own.row].q_row * q_stride + (kv_head * GROUP + own.head) * DIM_K : q;
+#pragma unroll
+      for (int k = 0; k < DIM_K / 16; ++k) {
+        query[n][k][0] = own.valid ? query_pair(load_pair(from + k * 16 + 2 * t)) : 0;
+        query[n][k][1] = own.valid ? query_pair(load_pair(from + k * 16 + 2 * t + 8)) : 0;
+      }
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         const Vector v = vector_of(n * 8 + 2 * t + c, item_rows, slice);
         first[n][c] = v.valid ? rows[first_row + v.row].begin : 0;
         last[n][c] = v.valid ? rows[first_row + v.row].position : 0x7fffffff;
         slope[n][c] = ALIBI && v.valid ? slopes[kv_head * GROUP + v.head] * LOG2E : 0.f;
-        most[n][c] = -INFINITE;
-        sum[n][c] = 0;
+        most[n][c] = -INFINITE, sum[n][c] = 0;
       }
-    float out[DIM_V / 16][kN][4];
 #pragma unroll
-    for (int d = 0; d < DIM_V / 16; ++d)
-#pragma unroll
-      for (int n = 0; n < kN; ++n)
+      for (int d = 0; d < DIM_V / 16; ++d)
 #pragma unroll
         for (int c = 0; c < 4; ++c) out[d][n][c] = 0;
+    }
 
 #pragma unroll 1
-    for (int token = item->token_begin / kTile * kTile; token < token_end; token += kTile) {
+    for (int token = token_begin; token < token_end; token += kStep) {
       const u32 tile_k = ring + stage * kStageBytes, tile_v = tile_k + kTile * kStrideK;
 
       wait_copies<2 * STAGES - 1>();
       __syncwarp();
-      float s[2][kN][4];
+      // Two chains of products, so that one's latency hides the other's.
+      float s[2][kM][kN][4];
 #pragma unroll
-      for (int m = 0; m < 2; ++m)
+      for (int half = 0; half < 2; ++half)
 #pragma unroll
-        for (int n = 0; n < kN; ++n)
+        for (int m = 0; m < kM; ++m)
 #pragma unroll
-          for (int c = 0; c < 4; ++c) s[m][n][c] = 0;
+          for (int n = 0; n < kN; ++n)
+#pragma unroll
+            for (int c = 0; c < 4; ++c) s[half][m][n][c] = 0;
 #pragma unroll
       for (int k = 0; k < DIM_K / 16; ++k)
 #pragma unroll
-        for (int m = 0; m < 2; ++m) {
+        for (int m = 0; m < kM; ++m) {
           u32 a[4];
           load_matrices(a, tile_k + (m * 16 + lane % 16) * kStrideK + (k * 2 + lane / 16) * 16);
 #pragma unroll
-          for (int n = 0; n < kN; ++n) mma_pair(s[m][n], a, query[n][k][0], query[n][k][1]);
+          for (int n = 0; n < kN; ++n) mma_pair(s[k % 2][m][n], a, query[n][k][0], query[n][k][1]);
         }
       __syncwarp();
-      next_tile(fetch, total, workers, items, tables, lane, waited);
+      next_tile(fetch, total, items, tables, warp, lane, waited);
       fetch_rows<kChunksK, kStrideK>(fetch, tile_k, cache_k, lane);
 
       bool seen = true;
@@ -206,42 +287,46 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
         for (int c = 0; c < 2; ++c) seen = seen && first[n][c] <= token && last[n][c] >= token + kTile - 1;
       const bool whole = __all_sync(0xffffffffu, seen);
 
-      u32 p[2][kN][2];
+      u32 p[kM][kN][2];
 #pragma unroll
       for (int n = 0; n < kN; ++n)
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
-          float x[4];
+          float x[2 * kM];
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
+          for (int i = 0; i < 2 * kM; ++i) {
             const int at = token + i * 8 + g;
-            x[i] = logit(rule, s[i / 2][n][i % 2 * 2 + c], slope[n][c], at - last[n][c]);
+            const float score = s[0][i / 2][n][i % 2 * 2 + c] + s[1][i / 2][n][i % 2 * 2 + c];
+            x[i] = comparable(rule, score, slope[n][c], at - last[n][c]);
             if (!whole && (at < first[n][c] || at > last[n][c])) x[i] = -INFINITE;
           }
-          float tile_most = fmaxf(fmaxf(x[0], x[1]), fmaxf(x[2], x[3]));
+          float tile_most = fmaxf(x[0], x[1]);
+          if (kM == 2) tile_most = fmaxf(tile_most, fmaxf(x[2 * kM - 2], x[2 * kM - 1]));
           tile_most = fmaxf(tile_most, __shfl_xor_sync(0xffffffffu, tile_most, 4));
           tile_most = fmaxf(tile_most, __shfl_xor_sync(0xffffffffu, tile_most, 8));
           tile_most = fmaxf(tile_most, __shfl_xor_sync(0xffffffffu, tile_most, 16));
-          const float next = fmaxf(most[n][c], tile_most), base = next == -INFINITE ? 0.f : next;
+          const float next = fmaxf(most[n][c], largest_logit(rule, tile_most)), base = next == -INFINITE ? 0.f : next;
           const float keep = exp2_approximate(most[n][c] - base);
           most[n][c] = next;
 #pragma unroll
-          for (int i = 0; i < 4; ++i) s[i / 2][n][i % 2 * 2 + c] = x[i] = exp2_approximate(x[i] - base);
-          sum[n][c] = sum[n][c] * keep + ((x[0] + x[1]) + (x[2] + x[3]));
+          for (int i = 0; i < 2 * kM; ++i) s[0][i / 2][n][i % 2 * 2 + c] = x[i] = probability(rule, x[i], base);
+          float tile_sum = x[0] + x[1];
+          if (kM == 2) tile_sum += x[2 * kM - 2] + x[2 * kM - 1];
+          sum[n][c] = sum[n][c] * keep + tile_sum;
 #pragma unroll
           for (int d = 0; d < DIM_V / 16; ++d) out[d][n][c] *= keep, out[d][n][c + 2] *= keep;
         }
 #pragma unroll
-      for (int m = 0; m < 2; ++m)
+      for (int m = 0; m < kM; ++m)
 #pragma unroll
         for (int n = 0; n < kN; ++n)
 #pragma unroll
-          for (int h = 0; h < 2; ++h) p[m][n][h] = transpose(pack_pair(s[m][n][2 * h], s[m][n][2 * h + 1]));
+          for (int h = 0; h < 2; ++h) p[m][n][h] = transpose(pack_pair(s[0][m][n][2 * h], s[0][m][n][2 * h + 1]));
 
       wait_copies<2 * STAGES - 1>();
       __syncwarp();
 #pragma unroll
-      for (int m = 0; m < 2; ++m)
+      for (int m = 0; m < kM; ++m)
 #pragma unroll
         for (int d = 0; d < DIM_V / 16; ++d) {
           u32 a[4];
@@ -254,57 +339,77 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1)
       stage = stage + 1 == STAGES ? 0 : stage + 1;
     }
 
+    __syncthreads();  // the states of the item before have been read
 #pragma unroll
-    for (int n = 0; n < kN; ++n) {
-      bool direct[2];
-      float factor[2];
+    for (int n = 0; n < kN; ++n)
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        float total_sum = sum[n][c];
-        total_sum += __shfl_xor_sync(0xffffffffu, total_sum, 4);
-        total_sum += __shfl_xor_sync(0xffffffffu, total_sum, 8);
-        total_sum += __shfl_xor_sync(0xffffffffu, total_sum, 16);
-        const Vector v = vector_of(n * 8 + 2 * t + c, item_rows, slice);
-        const int q_head = kv_head * GROUP + v.head;
-        const DecodeRow* row = rows + (v.valid ? first_row + v.row : first_row);
-        const bool mine = v.valid && u32(item->chunk - row->first_chunk) < u32(row->parts);
-        direct[c] = mine && row->parts == 1;
-        factor[c] = 1;
-        if (direct[c]) {
-          float largest = most[n][c], shrink = 1;
-          if (SINKS) {
-            const float sink = sinks[q_head] * LOG2E;
-            largest = fmaxf(largest, sink);
-            shrink = exp2_approximate(most[n][c] - largest);
-            total_sum = total_sum * shrink + exp2_approximate(sink - largest);
-          }
-          factor[c] = total_sum > 0.f ? shrink / total_sum : 0.f;
-          if (lse && g == 0)
-            lse[i64(row->q_row) * kHeads + q_head] = (largest + log2_approximate(total_sum)) * LN2;
-        } else if (mine) {
-          const i64 vector = i64(row->state_base + item->chunk) * kHeads + q_head;
-          if (g == 0) state_sums[vector * 2] = most[n][c], state_sums[vector * 2 + 1] = total_sum;
+        float lanes = sum[n][c];
+        lanes += __shfl_xor_sync(0xffffffffu, lanes, 4);
+        lanes += __shfl_xor_sync(0xffffffffu, lanes, 8);
+        lanes += __shfl_xor_sync(0xffffffffu, lanes, 16);
+        const int column = n * 8 + 2 * t + c;
+        if (g == 0) warp_most[warp][column] = most[n][c], warp_sum[warp][column] = lanes;
+        float* to = warp_out + (warp * VECTORS + column) * kOutStride + g;
 #pragma unroll
-          for (int d = 0; d < DIM_V / 16; ++d) {
-            states[vector * DIM_V + d * 16 + g] = out[d][n][c];
-            states[vector * DIM_V + d * 16 + g + 8] = out[d][n][c + 2];
-          }
-        }
+        for (int d = 0; d < DIM_V / 16; ++d) to[d * 16] = out[d][n][c], to[d * 16 + 8] = out[d][n][c + 2];
       }
-      // The lane that holds two elements of one vector after the transposition: column g.
-      const Vector v = vector_of(n * 8 + g, item_rows, slice);
-      const DecodeRow* row = rows + (v.valid ? first_row + v.row : first_row);
-      bf16* to = y + row->q_row * y_stride + (kv_head * GROUP + v.head) * DIM_V + 2 * t;
-      const bool write = v.valid && row->parts == 1 && item->chunk == row->first_chunk;
-      if (__any_sync(0xffffffffu, direct[0] || direct[1])) {
+    __syncthreads();
+#pragma unroll 1
+    for (int at = threadIdx.x; at < VECTORS * kQuads; at += kThreads) {
+      const int column = at / kQuads, quad = at % kQuads;
+      const Vector v = vector_of(column, item_rows, slice);
+      if (!v.valid) continue;
+      const DecodeRow* row = rows + first_row + v.row;
+      if (u32(item->chunk - row->first_chunk) >= u32(row->parts)) continue;  // the row sees nothing of the chunk
+      Joined j{};
+      j.most = warp_most[0][column];
 #pragma unroll
-        for (int d = 0; d < DIM_V / 16; ++d)
+      for (int w = 1; w < WARPS; ++w) j.most = fmaxf(j.most, warp_most[w][column]);
 #pragma unroll
-          for (int h = 0; h < 2; ++h) {
-            const u32 pair = transpose(to_bf16x2(out[d][n][2 * h] * factor[0], out[d][n][2 * h + 1] * factor[1]));
-            if (write) *reinterpret_cast<u32*>(to + d * 16 + h * 8) = pair;
-          }
+      for (int w = 0; w < WARPS; ++w)
+        add_state(j, *reinterpret_cast<const float4*>(warp_out + (w * VECTORS + column) * kOutStride + quad * 4),
+                  warp_most[w][column], warp_sum[w][column]);
+      const int q_head = kv_head * GROUP + v.head;
+      if (row->parts == 1) {
+        finish(j, row, q_head, quad, y, y_stride, lse, sinks);
+      } else {
+        const i64 vector = i64(row->state_base + item->chunk) * kHeads + q_head;
+        *reinterpret_cast<float4*>(states + vector * DIM_V + quad * 4) = j.v;
+        if (quad == 0) state_sums[vector * 2] = j.most, state_sums[vector * 2 + 1] = j.sum;
       }
+    }
+
+    if (item->items == 1) continue;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      u32* counter = counters + first_row * (KV_HEADS * kSlices) + index % (KV_HEADS * kSlices);
+      joins_chunks = atomicAdd(counter, 1u) == u32(item->items) - 1;
+      if (joins_chunks) *counter = 0;
+    }
+    __syncthreads();
+    if (!joins_chunks) continue;
+    __threadfence();
+#pragma unroll 1
+    for (int at = threadIdx.x; at < VECTORS * kQuads; at += kThreads) {
+      const int quad = at % kQuads;
+      const Vector v = vector_of(at / kQuads, item_rows, slice);
+      const DecodeRow* row = rows + first_row + (v.valid ? v.row : 0);
+      const int parts = row->parts, q_head = kv_head * GROUP + v.head;
+      if (!v.valid || parts == 1) continue;
+      const i64 base = i64(row->state_base + row->first_chunk) * kHeads + q_head;
+      Joined j{};
+      j.most = -INFINITE;
+#pragma unroll 8
+      for (int c = 0; c < parts; ++c) j.most = fmaxf(j.most, load_sums(state_sums + (base + i64(c) * kHeads) * 2).x);
+#pragma unroll 8
+      for (int c = 0; c < parts; ++c) {
+        const i64 vector = base + i64(c) * kHeads;
+        const float2 sums = load_sums(state_sums + vector * 2);
+        add_state(j, load_state(states + vector * DIM_V + quad * 4), sums.x, sums.y);
+      }
+      finish(j, row, q_head, quad, y, y_stride, lse, sinks);
     }
   }
   wait_copies<0>();

@@ -4,7 +4,7 @@
 // Logits are in base 2: times log2 e.
 #pragma once
 
-#include "warp_tensor.cuh"
+#include "device.cuh"
 
 #ifndef SOFTCAP
 #define SOFTCAP 0
@@ -19,8 +19,27 @@
 #define CACHE_F16 0  // the cache holds f16 instead of bf16: q and the probabilities are rounded to f16 too
 #endif
 
+#define INFINITE __uint_as_float(0x7f800000u)
 #define LOG2E 1.4426950408889634f
 #define LN2 0.6931471805599453f
+
+// 2^x; 0 for -infinity. Relative error below 2^-22.
+DEVICE float exp2_approximate(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+DEVICE float log2_approximate(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// low in bits 0..15
+DEVICE u32 to_f16x2(float low, float high) {
+  u32 y;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+  return y;
+}
 
 struct LogitRule {
   float scale;         // of q k, with log2 e
@@ -44,13 +63,21 @@ DEVICE float logit(const LogitRule& rule, float score, float slope, int distance
   return x;
 }
 
-DEVICE u32 pack_pair(float low, float high) { return CACHE_F16 ? to_f16x2(low, high) : to_bf16x2(low, high); }
-DEVICE void mma_pair(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-  if (CACHE_F16)
-    mma_f16(d, a, b0, b1);
-  else
-    mma_bf16(d, a, b0, b1);
+// Where a logit is a multiple of the score (scale > 0), the largest one is sought among the scores, and a probability
+// is one multiply-add and one exp2.
+constexpr bool kPlainLogit = !SOFTCAP && !ALIBI;
+// What the maximum is taken of.
+DEVICE float comparable(const LogitRule& rule, float score, float slope, int distance) {
+  return kPlainLogit ? score : logit(rule, score, slope, distance);
 }
+// The largest logit from the largest comparable one.
+DEVICE float largest_logit(const LogitRule& rule, float most) { return kPlainLogit ? most * rule.scale : most; }
+// base: the logit of which the probability is 1.
+DEVICE float probability(const LogitRule& rule, float x, float base) {
+  return exp2_approximate(kPlainLogit ? fmaf(x, rule.scale, -base) : x - base);
+}
+
+DEVICE u32 pack_pair(float low, float high) { return CACHE_F16 ? to_f16x2(low, high) : to_bf16x2(low, high); }
 // Two bf16 elements of q as operands.
 DEVICE u32 query_pair(u32 q) { return CACHE_F16 ? to_f16x2(low_bf16(q), high_bf16(q)) : q; }
 DEVICE u32 load_pair(const bf16* p) { return *reinterpret_cast<const u32*>(p); }

@@ -9,9 +9,15 @@
 // Each warp holds 16 vectors in registers; K and V are double-buffered in shared memory by asynchronous copies.
 #include "attention_logit.cuh"
 #include "attention_records.cuh"
+#include "warp_tensor.cuh"
 
 using namespace cairn::cuda;
 
+#if CACHE_F16
+#define mma_pair mma_f16
+#else
+#define mma_pair mma_bf16
+#endif
 #ifndef DIM_K
 #define DIM_K 128
 #define DIM_V 128
@@ -166,21 +172,21 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
           for (int c = 0; c < 2; ++c) {
             const int at = token + n * 8 + 2 * t + c;
-            float x = logit(rule, s[n][2 * r + c], slope[r], at - position[r]);
+            float x = comparable(rule, s[n][2 * r + c], slope[r], at - position[r]);
             if (!whole && (at < first[r] || at > last[r])) x = -INFINITE;
             s[n][2 * r + c] = x;
             tile_most = fmaxf(tile_most, x);
           }
         tile_most = fmaxf(tile_most, __shfl_xor_sync(0xffffffffu, tile_most, 1));
         tile_most = fmaxf(tile_most, __shfl_xor_sync(0xffffffffu, tile_most, 2));
-        const float next = fmaxf(most[r], tile_most), base = next == -INFINITE ? 0.f : next;
+        const float next = fmaxf(most[r], largest_logit(rule, tile_most)), base = next == -INFINITE ? 0.f : next;
         const float keep = exp2_approximate(most[r] - base);
         most[r] = next;
         float tile_sum = 0;
 #pragma unroll
         for (int n = 0; n < TILE / 8; ++n)
 #pragma unroll
-          for (int c = 0; c < 2; ++c) tile_sum += s[n][2 * r + c] = exp2_approximate(s[n][2 * r + c] - base);
+          for (int c = 0; c < 2; ++c) tile_sum += s[n][2 * r + c] = probability(rule, s[n][2 * r + c], base);
         sum[r] = sum[r] * keep + tile_sum;
 #pragma unroll
         for (int d = 0; d < DIM_V / 8; ++d) out[d][2 * r] *= keep, out[d][2 * r + 1] *= keep;

@@ -22,7 +22,7 @@ struct DecodeItem {
   int chunk;
   int table;  // where the sequence's pages begin in the tables
   int fresh;  // tokens from here on are written in this step
-  int unused;
+  int items;  // that the rows have: the last one to end joins their states
 };
 
 // Some rows of one sequence of class prompt against all they see, for one KV head.
