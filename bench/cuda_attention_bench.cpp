@@ -157,6 +157,7 @@ struct Layers {
     call.q_stride = call.y_stride = c.heads * c.dim;
     call.decode = engine.has_decode(), call.prompt = engine.has_prompt(),
     call.decode_rows = engine.decode_rows();
+    call.merge = engine.has_chunks();
     call.overlap_previous = true;
     return b.seconds([&] {
       for (int layer = 0; layer < c.layers; ++layer) {

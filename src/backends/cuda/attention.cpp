@@ -16,6 +16,7 @@ constexpr int kDecodeTile = 32;           // tokens: kTile of attention_decode.c
 constexpr int64_t kRecord = 32;           // bytes of a DecodeRow, DecodeItem, PromptItem
 constexpr int kHopperTile = 128;          // tokens: kTile of attention_prompt_sm90.cu
 constexpr unsigned kHopperThreads = 384;  // of that kernel
+constexpr unsigned kMergeThreads = 256;   // of attention_merge.cu
 constexpr unsigned kAppendThreads = 256;  // of rope_kv_append.cu
 constexpr int64_t kAlignment = 16;        // of the plan's parts
 static_assert(sizeof(DecodeRow) == kRecord && sizeof(DecodeItem) == kRecord && sizeof(PromptItem) == kRecord);
@@ -25,16 +26,25 @@ int shared_row(int dim) { return (dim / 8 | 1) * 16; }
 
 std::string define(const char* name, int64_t value) { return fmt::format("{}={}", name, value); }
 
+int form_number(kv::KvForm form) {  // CACHE_FORM of attention_forms.cuh
+  return form == kv::KvForm::bf16 ? 0 : form == kv::KvForm::f16 ? 1 : 2;
+}
+
 void check_form(const kv::KvConfig& c) {
-  if (c.form != kv::KvForm::bf16 && c.form != kv::KvForm::f16)
-    fail(ErrorKind::unsupported, "the GPU's attention kernels read a bf16 or f16 cache, not {}",
+  if (c.form == kv::KvForm::f32)
+    fail(ErrorKind::unsupported, "the GPU's attention kernels read a bf16, f16 or q8_0 cache, not {}",
          to_string(c.form));
+  const bool blocks = c.form == kv::KvForm::q8_0;
   for (const int dim : {c.head_dim_k, c.head_dim_v})
-    if (dim <= 0 || dim % 16 != 0 || dim > 256)
+    if (dim <= 0 || dim % (blocks ? 32 : 16) != 0 || dim > 256)
       fail(ErrorKind::unsupported,
-           "the GPU's attention kernels take heads of 16 to 256 elements in steps of 16; this model has {} "
-           "and {}",
-           c.head_dim_k, c.head_dim_v);
+           "the GPU's attention kernels take heads of up to 256 elements in steps of {} with a {} cache; "
+           "this model "
+           "has {} and {}",
+           blocks ? 32 : 16, to_string(c.form), c.head_dim_k, c.head_dim_v);
+  if (blocks && c.page_tokens < 16)
+    fail(ErrorKind::unsupported, "a q8_0 cache on the GPU needs pages of 16 tokens or more, not {}",
+         c.page_tokens);
 }
 
 }  // namespace
@@ -70,12 +80,17 @@ AttentionEngine::Tiling AttentionEngine::tiling(const DeviceFacts& facts, const 
   // Two columns of vectors double the registers of queries and sums, which heads of 256 do not leave.
   t.decode_vectors = group > 8 && c.head_dim_v <= 128 && c.head_dim_k <= 128 ? 16 : 8;
   if (tuning.decode_tile > 0) t.decode_tile = tuning.decode_tile;
-  const int tile_bytes = t.decode_tile * tile_row;
+  const bool blocks = c.form == kv::KvForm::q8_0;
+  // Codes are fetched as they are and unpacked into one tile of rows.
+  const int dims = c.head_dim_k + c.head_dim_v;
+  const int tile_bytes = t.decode_tile * (blocks ? dims + dims / 16 : tile_row);
+  const int unpacked_bytes =
+      blocks ? t.decode_tile * std::max(shared_row(c.head_dim_k), shared_row(c.head_dim_v)) : 0;
   // The states of the warps are joined beside the tiles. Eight warps hide each other's latencies; large heads
   // leave room for fewer.
   const int out_row = (c.head_dim_v + 4) * 4;
   const auto decode_bytes = [&](int warps, int stages) {
-    return int64_t{warps} * (stages * tile_bytes + t.decode_vectors * out_row) + 2048;
+    return int64_t{warps} * (stages * tile_bytes + unpacked_bytes + t.decode_vectors * out_row) + 2048;
   };
   t.decode_warps = 8;
   while (t.decode_warps > 1 && decode_bytes(t.decode_warps, 2) > shared) t.decode_warps /= 2;
@@ -87,9 +102,9 @@ AttentionEngine::Tiling AttentionEngine::tiling(const DeviceFacts& facts, const 
   if (decode_bytes(t.decode_warps, t.decode_stages) > shared)
     fail(ErrorKind::unsupported, "attention needs {} bytes of shared memory per block; {} has {}",
          decode_bytes(t.decode_warps, t.decode_stages), facts.name, shared);
-  t.decode_shared = unsigned(t.decode_warps * (t.decode_stages * tile_bytes + t.decode_vectors * out_row));
+  t.decode_shared = unsigned(decode_bytes(t.decode_warps, t.decode_stages) - 2048);
 
-  t.hopper = facts.capability == 90 && !tuning.plain_prompt && c.head_dim_k == c.head_dim_v &&
+  t.hopper = facts.capability == 90 && !tuning.plain_prompt && !blocks && c.head_dim_k == c.head_dim_v &&
              (c.head_dim_k == 64 || c.head_dim_k == 128) && c.page_tokens >= 16 && group <= 128 &&
              c.pages * c.layers * c.kv_heads * c.page_tokens < int64_t{1} << 31;
   if (t.hopper) {
@@ -124,7 +139,7 @@ int append_piece(const kv::KvConfig& c, const RopeKind& rope) {
 void add_common(Variant& v, const kv::KvConfig& c, const AttentionKind& kind) {
   v.defines = {define("DIM_K", c.head_dim_k),        define("DIM_V", c.head_dim_v),
                define("KV_HEADS", c.kv_heads),       define("GROUP", kind.heads / c.kv_heads),
-               define("PAGE", c.page_tokens),        define("CACHE_F16", c.form == kv::KvForm::f16),
+               define("PAGE", c.page_tokens),        define("CACHE_FORM", form_number(c.form)),
                define("SOFTCAP", kind.softcap != 0), define("ALIBI", kind.alibi),
                define("SINKS", kind.sinks)};
 }
@@ -141,6 +156,11 @@ Variant AttentionEngine::decode_variant(const DeviceFacts& facts, const kv::KvCo
   v.defines.push_back(define("STAGES", t.decode_stages));
   v.defines.push_back(define("TILE", t.decode_tile));
   return v;
+}
+
+Variant AttentionEngine::merge_variant(const kv::KvConfig& c, const AttentionKind& kind) {
+  return {"attention_merge.cu",
+          {define("DIM_V", c.head_dim_v), define("HEADS", kind.heads), define("SINKS", kind.sinks)}};
 }
 
 Variant AttentionEngine::prompt_variant(const DeviceFacts& facts, const kv::KvConfig& c,
@@ -166,7 +186,7 @@ Variant AttentionEngine::append_variant(const kv::KvConfig& c, const RopeKind& r
   return {
       "rope_kv_append.cu",
       {define("DIM_K", c.head_dim_k), define("DIM_V", c.head_dim_v), define("KV_HEADS", c.kv_heads),
-       define("HEADS", heads), define("PAGE", c.page_tokens), define("CACHE_F16", c.form == kv::KvForm::f16),
+       define("HEADS", heads), define("PAGE", c.page_tokens), define("CACHE_FORM", form_number(c.form)),
        define("ROTARY", rope.rotary_dim), define("ADJACENT", rope.pairing == program::RopePairing::adjacent),
        define("VEC", append_piece(c, rope))}};
 }
@@ -181,7 +201,7 @@ std::vector<Variant> AttentionEngine::variants(const DeviceFacts& facts, const k
     if (std::find(all.begin(), all.end(), v) == all.end()) all.push_back(std::move(v));
   };
   for (const AttentionKind& kind : kinds) {
-    if (kind.causal) add(decode_variant(facts, c, kind, tuning));
+    if (kind.causal) add(decode_variant(facts, c, kind, tuning)), add(merge_variant(c, kind));
     add(prompt_variant(facts, c, kind, tuning));
     for (const RopeKind& rope : ropes) add(append_variant(c, rope, rope.rotary_dim == 0 ? 0 : kind.heads));
   }
@@ -218,8 +238,6 @@ AttentionEngine::Sizes AttentionEngine::sizes(const DeviceFacts& facts, const kv
   s.plan = uint64_t(round_up(int64_t(bytes), 256));
   s.states = uint64_t(s.state_parts) * uint64_t(heads) * uint64_t(c.head_dim_v) * 4;
   s.sums = uint64_t(s.state_parts) * uint64_t(heads) * 8;
-  s.counters =
-      uint64_t(l.decode_rows) * uint64_t(std::max(heads, c.kv_heads)) * 4;  // at most a slice per head
   return s;
 }
 
@@ -227,7 +245,7 @@ uint64_t AttentionEngine::workspace_bytes(const DeviceFacts& facts, const kv::Kv
                                           std::span<const AttentionKind> kinds,
                                           const AttentionLimits& limits) {
   const Sizes s = sizes(facts, c, kinds, limits);
-  return s.plan + s.states + s.sums + s.counters;
+  return s.plan + s.states + s.sums;
 }
 
 AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const kv::KvConfig& config,
@@ -254,12 +272,6 @@ AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const
     states_ = Buffer(device, size_t(sizes_.states));
     sums_ = Buffer(device, size_t(sizes_.sums));
   }
-  if (sizes_.counters > 0) {
-    counters_ = Buffer(device, size_t(sizes_.counters));
-    Stream stream(device);
-    stream.fill(counters_.address(), 0, counters_.size());  // every launch leaves them so
-    stream.synchronize();
-  }
   for (Staging& s : staging_) {
     s.memory = PinnedBuffer(device, size_t(sizes_.plan));
     s.copied = std::make_unique<Event>(device);
@@ -269,7 +281,10 @@ AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const
     const AttentionKind& kind = kinds_[i];
     const Tiling t = tiling(facts, config_, kind, tuning_);
     Kernels k;
-    if (kind.causal) k.decode = cache_.get(decode_variant(facts, config_, kind, tuning_), "attention_decode");
+    if (kind.causal) {
+      k.decode = cache_.get(decode_variant(facts, config_, kind, tuning_), "attention_decode");
+      k.merge = cache_.get(merge_variant(config_, kind), "attention_merge");
+    }
     k.prompt = cache_.get(prompt_variant(facts, config_, kind, tuning_), "attention_prompt");
     k.decode_shape.block = unsigned(t.decode_warps * 32), k.decode_shape.shared_bytes = t.decode_shared;
     k.prompt_maps = t.hopper;
@@ -356,7 +371,7 @@ void AttentionEngine::plan(const attention::AttentionPlan& plan, std::span<const
     }
   }
 
-  has_decode_ = has_prompt_ = false;
+  has_decode_ = has_prompt_ = has_chunks_ = false;
   planned_decode_rows_ = 0;
   for (size_t i = 0; i < shapes_.size(); ++i) {
     shapes_[i].forced_chunk = forced_chunk_;
@@ -382,6 +397,7 @@ void AttentionEngine::plan(const attention::AttentionPlan& plan, std::span<const
     std::memcpy(base + i * sizeof(PlanHead), &head, sizeof(PlanHead));
     has_decode_ = has_decode_ || head.decode_rows > 0;
     has_prompt_ = has_prompt_ || head.prompt_items > 0;
+    has_chunks_ = has_chunks_ || schedule_.state_parts > 0;
     planned_decode_rows_ = std::max<int64_t>(planned_decode_rows_, head.decode_rows);
   }
   plan_bytes_ = at;
@@ -401,6 +417,12 @@ const AttentionEngine::Append& AttentionEngine::append_kernel(const RopeKind& ro
     fail(ErrorKind::unsupported,
          "rotating {} elements of heads of {}: an even number of at most the head is needed", rope.rotary_dim,
          config_.head_dim_k);
+  const bool half = rope.pairing == program::RopePairing::half;
+  if (config_.form == kv::KvForm::q8_0 &&
+      (rope.rotary_dim % (half ? 64 : 32) != 0 || (config_.head_dim_k - rope.rotary_dim) % 32 != 0))
+    fail(ErrorKind::unsupported,
+         "rotating {} of {} elements cuts blocks of a q8_0 cache; use a cache of bf16 or f16",
+         rope.rotary_dim, config_.head_dim_k);
   Append a{rope, heads, cache_.get(append_variant(config_, rope, heads), "rope_kv_append"), 0};
   const int piece = append_piece(config_, rope);
   const int rotated =
@@ -459,8 +481,14 @@ void AttentionEngine::run(Stream& stream, const DeviceKv& kv, const AttentionCal
     LaunchShape shape = k.decode_shape;
     shape.overlap_previous = overlap;
     stream.launch(k.decode, shape, call.q, call.q_stride, call.y, call.y_stride, cache_k, cache_v, plan, head,
-                  states, sums, counters_.address(), call.lse, call.sinks, call.slopes, kind.scale,
-                  kind.softcap);
+                  states, sums, call.lse, call.sinks, call.slopes, kind.scale, kind.softcap);
+    if (call.merge) {
+      LaunchShape merge;
+      merge.block = kMergeThreads;
+      merge.grid[0] = unsigned(kind.heads), merge.grid[1] = unsigned(call.decode_rows);
+      merge.overlap_previous = overlap;
+      stream.launch(k.merge, merge, call.y, call.y_stride, plan, head, states, sums, call.lse, call.sinks);
+    }
   }
   if (call.prompt) {
     LaunchShape shape = k.prompt_shape;
@@ -510,6 +538,8 @@ std::vector<Variant> stock(int capability, std::string_view source) {
       {cache(2, 96, 32, kv::KvForm::f16), {.heads = 32}, {.rotary_dim = 96, .pairing = adjacent}},
       {cache(8, 128, 32), {.heads = 32, .alibi = true}, {}},
       {cache(12, 64, 32), {.heads = 12, .causal = false}, {}},
+      {cache(8, 128, 32, kv::KvForm::q8_0), {.heads = 32}, {.rotary_dim = 128}},
+      {cache(4, 256, 16, kv::KvForm::q8_0), {.heads = 8, .window = 4096, .softcap = 50}, {.rotary_dim = 256}},
   };
   std::vector<Variant> found;
   for (const Stock& s : all)
@@ -524,6 +554,9 @@ std::vector<Variant> stock(int capability, std::string_view source) {
 
 std::vector<Variant> attention_decode_variants(int capability) {
   return stock(capability, "attention_decode.cu");
+}
+std::vector<Variant> attention_merge_variants(int capability) {
+  return stock(capability, "attention_merge.cu");
 }
 std::vector<Variant> attention_prompt_variants(int capability) {
   return stock(capability, "attention_prompt.cu");

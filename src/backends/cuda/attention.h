@@ -22,7 +22,8 @@
 namespace cairn::cuda {
 
 // The cache in device memory, laid out as kv::KvPool's: K and V are separate segments
-// [layer][page][kv_head][token] [head_dim] of bf16 or f16.
+// [layer][page][kv_head][token] [head_dim] of bf16 or f16; q8_0: [layer][page][kv_head] of codes
+// [token][head_dim], then scales [token][head_dim / 32] in f16.
 struct DeviceKv {
   Address k = 0, v = 0;
   kv::KvConfig config;
@@ -72,9 +73,10 @@ struct AttentionCall {
   Address sinks = 0, slopes = 0;  // f32 [heads], as the kind says
   Address lse = 0;                // f32 [rows, heads], or 0: natural logarithms of the softmax denominators
   // Which classes are launched: those that the plan has, or, where a graph is captured, all that it shall
-  // serve. decode needs decode_rows > 0 too.
+  // serve.
   bool decode = true, prompt = true;
-  int64_t decode_rows = 0;
+  int64_t decode_rows = 0;  // at least the plan's
+  bool merge = true;        // may be false where no decode row has several chunks: has_chunks()
   bool overlap_previous = false;
 };
 
@@ -99,6 +101,7 @@ struct AppendCall {
 
 // For families.cpp: what the compile test builds.
 std::vector<Variant> attention_decode_variants(int capability);
+std::vector<Variant> attention_merge_variants(int capability);
 std::vector<Variant> attention_prompt_variants(int capability);
 std::vector<Variant> attention_prompt_sm90_variants(int capability);
 std::vector<Variant> rope_kv_append_variants(int capability);
@@ -128,6 +131,8 @@ class AttentionEngine {
 
   bool has_decode() const { return has_decode_; }
   bool has_prompt() const { return has_prompt_; }
+  // Whether any decode row is cut: positions from 512 on.
+  bool has_chunks() const { return has_chunks_; }
   int64_t decode_rows() const { return planned_decode_rows_; }
 
   // Writes k and v of the plan's rows to their places in the cache and q_out = rotated q.
@@ -140,7 +145,7 @@ class AttentionEngine {
  private:
   struct Tiling;
   struct Kernels {
-    Kernel decode, prompt;
+    Kernel decode, merge, prompt;
     bool prompt_maps = false;  // prompt is attention_prompt_sm90.cu's
     LaunchShape decode_shape, prompt_shape;
     int schedule = 0;
@@ -156,13 +161,14 @@ class AttentionEngine {
                        const AttentionTuning& = {});
   static Variant decode_variant(const DeviceFacts&, const kv::KvConfig&, const AttentionKind&,
                                 const AttentionTuning& = {});
+  static Variant merge_variant(const kv::KvConfig&, const AttentionKind&);
   static Variant prompt_variant(const DeviceFacts&, const kv::KvConfig&, const AttentionKind&,
                                 const AttentionTuning& = {});
   static Variant append_variant(const kv::KvConfig&, const RopeKind&, int heads);
   static std::vector<ScheduleShape> shapes(const DeviceFacts&, const kv::KvConfig&,
                                            std::span<const AttentionKind>);
   struct Sizes {
-    uint64_t plan = 0, states = 0, sums = 0, counters = 0;
+    uint64_t plan = 0, states = 0, sums = 0;
     int64_t state_parts = 0;
   };
   static Sizes sizes(const DeviceFacts&, const kv::KvConfig&, std::span<const AttentionKind>,
@@ -183,7 +189,7 @@ class AttentionEngine {
   const Maps& maps(const DeviceKv&);
   Maps maps_;  // of the cache that was used last
   Sizes sizes_;
-  Buffer plan_memory_, states_, sums_, counters_;
+  Buffer plan_memory_, states_, sums_;
 
   // Pinned plans: while one is copied, the next step's is made.
   static constexpr size_t kStaging = 3;
@@ -197,7 +203,7 @@ class AttentionEngine {
   size_t plan_bytes_ = 0;
   Schedule schedule_;
   std::vector<int32_t> table_starts_;
-  bool has_decode_ = false, has_prompt_ = false;
+  bool has_decode_ = false, has_prompt_ = false, has_chunks_ = false;
   int64_t planned_decode_rows_ = 0, forced_chunk_ = 0;
 };
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 
@@ -78,16 +79,15 @@ class World {
     }
     memory_ = Buffer(gpu.device, device_kv_bytes(config_));
     kv_ = DeviceKv::at(memory_.address(), config_);
-    k_.assign(size_t(config_.pages * shape.kv_heads * shape.page * shape.dim), 0xffff);
-    v_.assign(size_t(config_.pages * shape.kv_heads * shape.page * shape.v()), 0xffff);
+    k_bytes_.assign(device_kv_bytes(layer_config(), kv::Part::K), 0xff);
+    v_bytes_.assign(device_kv_bytes(layer_config(), kv::Part::V), 0xff);
     for (size_t s = 0; s < lengths.size(); ++s)
       for (int64_t t = 0; t < lengths[s]; ++t)
         for (int h = 0; h < shape.kv_heads; ++h) {
-          for (int d = 0; d < shape.dim; ++d)
-            k_[slot(s, t, h) * size_t(shape.dim) + size_t(d)] = stored(normal_(random_));
-          for (int d = 0; d < shape.v(); ++d)
-            v_[slot(s, t, h) * size_t(shape.v()) + size_t(d)] = stored(normal_(random_));
+          fill_row(k_bytes_, slot(s, t, h), shape.dim);
+          fill_row(v_bytes_, slot(s, t, h), shape.v());
         }
+    k_ = values(k_bytes_, shape.dim), v_ = values(v_bytes_, shape.v());
     upload_cache();
     for (int h = 0; h < shape.heads(); ++h) {
       sinks_.push_back(2 + normal_(random_));
@@ -100,11 +100,64 @@ class World {
                                                 limits);
   }
 
+  kv::KvConfig layer_config() const {
+    kv::KvConfig c = config_;
+    c.layers = 1;
+    return c;
+  }
   void upload_cache() {
     gpu_.stream.fill(memory_.address(), 0xff, memory_.size());
-    gpu_.stream.upload(kv_.layer(kv::Part::K, 1), k_.data(), k_.size() * 2);
-    gpu_.stream.upload(kv_.layer(kv::Part::V, 1), v_.data(), v_.size() * 2);
+    gpu_.stream.upload(kv_.layer(kv::Part::K, 1), k_bytes_.data(), layer_bytes(kv::Part::K));
+    gpu_.stream.upload(kv_.layer(kv::Part::V, 1), v_bytes_.data(), layer_bytes(kv::Part::V));
     gpu_.stream.synchronize();
+  }
+  size_t layer_bytes(kv::Part part) const { return size_t(kv_.layer(part, 1) - kv_.layer(part, 0)); }
+  // What layer 1 holds now.
+  std::vector<float> download_cache(kv::Part part) {
+    std::vector<uint8_t> bytes(part == kv::Part::K ? k_bytes_.size() : v_bytes_.size(), 0xff);
+    gpu_.stream.download(bytes.data(), kv_.layer(part, 1), layer_bytes(part));
+    gpu_.stream.synchronize();
+    return values(bytes, part == kv::Part::K ? shape_.dim : shape_.v());
+  }
+
+  bool blocks() const { return shape_.form == KvForm::q8_0; }
+  // Where the codes and the scales of a slot begin.
+  size_t codes_at(size_t slot, int dim) const {
+    const size_t page = size_t(shape_.page);
+    return slot / page * page * size_t(dim + dim / 16) + slot % page * size_t(dim);
+  }
+  size_t scales_at(size_t slot, int dim) const {
+    const size_t page = size_t(shape_.page);
+    return slot / page * page * size_t(dim + dim / 16) + page * size_t(dim) +
+           slot % page * size_t(dim / 32) * 2;
+  }
+  void fill_row(std::vector<uint8_t>& bytes, size_t slot, int dim) {
+    for (int d = 0; d < dim; ++d) {
+      const float x = normal_(random_);
+      if (blocks()) {
+        bytes[codes_at(slot, dim) + size_t(d)] =
+            uint8_t(int8_t(std::clamp(std::lround(x * 40), -127l, 127l)));
+        const uint16_t scale = float_to_f16(0.02f + 0.01f * float(d / 32));
+        std::memcpy(&bytes[scales_at(slot, dim) + size_t(d / 32) * 2], &scale, 2);
+      } else {
+        const uint16_t y = shape_.form == KvForm::f16 ? float_to_f16(x) : float_to_bf16(x);
+        std::memcpy(&bytes[(slot * size_t(dim) + size_t(d)) * 2], &y, 2);
+      }
+    }
+  }
+  // [slot][dim], NaN where nothing was written.
+  std::vector<float> values(const std::vector<uint8_t>& bytes, int dim) const {
+    std::vector<float> all(size_t(config_.pages) * size_t(shape_.kv_heads * shape_.page * dim));
+    for (size_t i = 0; i < all.size(); ++i) {
+      const size_t slot = i / size_t(dim), d = i % size_t(dim);
+      uint16_t bits = 0;
+      std::memcpy(&bits, &bytes[blocks() ? scales_at(slot, dim) + d / 32 * 2 : i * 2], 2);
+      if (blocks())
+        all[i] = f16_to_float(bits) * float(int8_t(bytes[codes_at(slot, dim) + d]));
+      else
+        all[i] = shape_.form == KvForm::f16 ? f16_to_float(bits) : bf16_to_float(bits);
+    }
+    return all;
   }
 
   size_t slot(size_t sequence, int64_t token, int head) const {
@@ -112,8 +165,6 @@ class World {
                size_t(shape_.page) +
            size_t(token % shape_.page);
   }
-  uint16_t stored(float x) const { return shape_.form == KvForm::f16 ? float_to_f16(x) : float_to_bf16(x); }
-  float value(uint16_t x) const { return shape_.form == KvForm::f16 ? f16_to_float(x) : bf16_to_float(x); }
 
   // The last rows of some sequences (index, rows, class), each up to `length` tokens (0: all).
   struct Part {
@@ -155,7 +206,7 @@ class World {
     AttentionCall call = this->call(q_device, y);
     call.lse = lse.address();
     call.decode = engine_->has_decode(), call.prompt = engine_->has_prompt();
-    call.decode_rows = engine_->decode_rows();
+    call.decode_rows = engine_->decode_rows(), call.merge = engine_->has_chunks();
     call.overlap_previous = overlap;
     engine_->run(gpu_.stream, kv_, call);
     return {gpu_.download<uint16_t>(y), gpu_.download<float>(lse)};
@@ -177,8 +228,9 @@ class World {
   }
 
   // Largest |y - ref| / bound and |lse - ref|. Probabilities and the output are rounded to bf16, half an ulp
-  // of each is 2^-9 (f16 probabilities less); a logit's error (f32 sums of dim products, exp2 and tanh off by
-  // 2^-22) moves a probability by less than 2^-12 here.
+  // of each is 2^-8 (f16 probabilities less); a logit's error (f32 sums of dim products, exp2 and tanh off by
+  // 2^-22) moves a probability by less than 2^-12 here. Codes of q8_0
+  // times their scales are rounded to f16: 2^-11 of every key element moves a logit by up to 2^-8 here.
   struct Worst {
     double y = 0, y_absolute = 0, lse = 0;
   };
@@ -202,9 +254,9 @@ class World {
           double most = shape_.sinks ? double(sinks_[size_t(h)]) : -std::numeric_limits<double>::infinity();
           logits.clear();
           for (int64_t t = seen.begin; t < seen.end; ++t) {
-            const uint16_t* k = k_.data() + slot(parts[s].sequence, t, h / shape_.group) * size_t(shape_.dim);
+            const float* k = k_.data() + slot(parts[s].sequence, t, h / shape_.group) * size_t(shape_.dim);
             double x = 0;
-            for (int d = 0; d < shape_.dim; ++d) x += double(query[size_t(d)]) * value(k[d]);
+            for (int d = 0; d < shape_.dim; ++d) x += double(query[size_t(d)]) * double(k[d]);
             x *= kind.scale;
             if (kind.softcap != 0) x = kind.softcap * std::tanh(x / kind.softcap);
             if (shape_.alibi) x += double(slopes_[size_t(h)]) * double(t - position);
@@ -214,17 +266,19 @@ class World {
           std::fill(sum.begin(), sum.end(), 0.0), std::fill(magnitude.begin(), magnitude.end(), 0.0);
           for (int64_t t = seen.begin; t < seen.end; ++t) {
             const double weight = std::exp(logits[size_t(t - seen.begin)] - most);
-            const uint16_t* v = v_.data() + slot(parts[s].sequence, t, h / shape_.group) * size_t(shape_.v());
+            const float* v = v_.data() + slot(parts[s].sequence, t, h / shape_.group) * size_t(shape_.v());
             denominator += weight;
             for (int d = 0; d < shape_.v(); ++d) {
-              sum[size_t(d)] += weight * value(v[d]);
-              magnitude[size_t(d)] += weight * std::abs(double(value(v[d])));
+              sum[size_t(d)] += weight * double(v[d]);
+              magnitude[size_t(d)] += weight * std::abs(double(v[d]));
             }
           }
           for (int d = 0; d < shape_.v(); ++d) {
             const double y = bf16_to_float(got.y[at * size_t(shape_.v()) + size_t(d)]);
             const double error = std::abs(y - sum[size_t(d)] / denominator);
-            const double bound = (0x1p-8 + 0x1p-8 + 0x1p-12) * magnitude[size_t(d)] / denominator + 1e-30;
+            const double bound =
+                (0x1p-8 + 0x1p-8 + (blocks() ? 0x1p-7 : 0x1p-12)) * magnitude[size_t(d)] / denominator +
+                1e-30;
             worst.y = std::isnan(y) ? 1e9 : std::max(worst.y, error / bound);
             worst.y_absolute = std::isnan(y) ? 1e9 : std::max(worst.y_absolute, error);
           }
@@ -237,8 +291,8 @@ class World {
   AttentionEngine& engine() { return *engine_; }
   const DeviceKv& kv() const { return kv_; }
   const std::vector<int32_t>& table(size_t s) const { return tables_[s]; }
-  std::vector<uint16_t>& k() { return k_; }
-  std::vector<uint16_t>& v() { return v_; }
+  const std::vector<float>& k() const { return k_; }
+  const std::vector<float>& v() const { return v_; }
   const kv::KvConfig& config() const { return config_; }
 
  private:
@@ -251,7 +305,8 @@ class World {
   std::vector<std::vector<int32_t>> tables_;
   Buffer memory_, sinks_device_, slopes_device_;
   DeviceKv kv_;
-  std::vector<uint16_t> k_, v_;
+  std::vector<uint8_t> k_bytes_, v_bytes_;  // of layer 1
+  std::vector<float> k_, v_;                // their values
   std::vector<float> sinks_, slopes_;
   std::unique_ptr<AttentionEngine> engine_;
 };
@@ -274,6 +329,15 @@ const std::vector<Shape>& all_shapes() {
       Shape{.kv_heads = 2, .group = 1, .dim = 64, .window = 100, .softcap = 20, .plain_prompt = true},
       Shape{.kv_heads = 1, .group = 5, .dim = 128, .page = 16, .window = 70, .softcap = 20},
       Shape{.kv_heads = 2, .group = 2, .dim = 64, .page = 128, .form = KvForm::f16, .alibi = true},
+      Shape{.kv_heads = 2, .group = 4, .dim = 128, .form = KvForm::q8_0},
+      Shape{.kv_heads = 1,
+            .group = 8,
+            .dim = 64,
+            .page = 16,
+            .form = KvForm::q8_0,
+            .window = 300,
+            .softcap = 10},
+      Shape{.kv_heads = 1, .group = 2, .dim = 256, .page = 64, .form = KvForm::q8_0, .sinks = true},
       Shape{.kv_heads = 1, .group = 12, .dim = 192, .page = 32, .dim_v = 128}};
   return all;
 }
@@ -322,8 +386,8 @@ TEST_P(Shapes, AgreeWithTheDefinition) {
   const auto first = world.run(parts, q), second = world.run(parts, q, true);
   const auto worst = world.compare(parts, q, first);
   EXPECT_LE(worst.y, 1.0);
-  EXPECT_LE(worst.y_absolute, 2e-2);
-  EXPECT_LE(worst.lse, 1e-4);
+  EXPECT_LE(worst.y_absolute, shape.form == KvForm::q8_0 ? 4e-2 : 2e-2);  // its values reach 6 here
+  EXPECT_LE(worst.lse, shape.form == KvForm::q8_0 ? 4e-3 : 1e-4);
   EXPECT_EQ(first.y, second.y) << "two runs differ";
 }
 
@@ -415,7 +479,9 @@ TEST(AttentionOnGpu, AppendsAndRotates) {
        {Shape{.rope = {128, RopePairing::half}},
         Shape{.dim = 64, .page = 1, .rope = {64, RopePairing::adjacent}},
         Shape{.dim = 80, .page = 16, .form = KvForm::f16, .rope = {20, RopePairing::half}},
-        Shape{.dim = 96, .page = 64}, Shape{.dim = 64, .dim_v = 128, .rope = {32, RopePairing::half}}}) {
+        Shape{.dim = 96, .page = 64}, Shape{.form = KvForm::q8_0, .rope = {128, RopePairing::half}},
+        Shape{.dim = 64, .page = 16, .form = KvForm::q8_0, .rope = {32, RopePairing::adjacent}},
+        Shape{.dim = 64, .dim_v = 128, .rope = {32, RopePairing::half}}}) {
     SCOPED_TRACE(shape.name() + fmt::format(" rotary {}", shape.rope.rotary_dim));
     World world(gpu, shape, {40, 7, 200}, 31);
     const std::vector<Part> parts = {
@@ -468,10 +534,7 @@ TEST(AttentionOnGpu, AppendsAndRotates) {
         }
     EXPECT_EQ(wrong, 0) << "queries";
     // The rest of the cache must be as it was.
-    std::vector<uint16_t> k_got(world.k().size()), v_got(world.v().size());
-    gpu.stream.download(k_got.data(), world.kv().layer(kv::Part::K, 1), k_got.size() * 2);
-    gpu.stream.download(v_got.data(), world.kv().layer(kv::Part::V, 1), v_got.size() * 2);
-    gpu.stream.synchronize();
+    auto k_got = world.download_cache(kv::Part::K), v_got = world.download_cache(kv::Part::V);
     wrong = 0;
     for (size_t s = 0; s < parts.size(); ++s)
       for (int r = 0; r < parts[s].rows; ++r)
@@ -479,19 +542,28 @@ TEST(AttentionOnGpu, AppendsAndRotates) {
           const int64_t row = plan.sequences[s].row_begin + r;
           const size_t to = world.slot(parts[s].sequence, plan.sequences[s].position + r, h);
           const size_t head = size_t(row * shape.kv_heads + h);
-          for (int d = 0; d < shape.dim; ++d) {
-            uint16_t& got = k_got[to * size_t(shape.dim) + size_t(d)];
-            wrong += !close(world.value(got), rotated(k, head, row, d));
-            got = world.k()[to * size_t(shape.dim) + size_t(d)];
-          }
-          for (int d = 0; d < shape.v(); ++d) {
-            uint16_t& got = v_got[to * size_t(shape.v()) + size_t(d)];
-            wrong += !close(world.value(got), bf16_to_float(v[head * size_t(shape.v()) + size_t(d)]));
-            got = world.v()[to * size_t(shape.v()) + size_t(d)];
-          }
+          // Compares a row and puts back what was there.
+          const auto check = [&](std::vector<float>& got, const std::vector<float>& before, int dim,
+                                 auto wanted) {
+            for (int d = 0; d < dim; ++d) {
+              double largest = 0;  // of the block: half a step of q8_0 is 1 / 254 of it
+              for (int e = d / 32 * 32; world.blocks() && e < d / 32 * 32 + 32; ++e)
+                largest = std::max(largest, std::abs(wanted(e)));
+              const size_t at = to * size_t(dim) + size_t(d);
+              wrong += world.blocks() ? !(std::abs(got[at] - wanted(d)) <= largest * (1.0 / 254 + 1.0 / 2048))
+                                      : !close(got[at], wanted(d));
+              got[at] = before[at];
+            }
+          };
+          check(k_got, world.k(), shape.dim, [&](int d) { return rotated(k, head, row, d); });
+          check(v_got, world.v(), shape.v(),
+                [&](int d) { return double(bf16_to_float(v[head * size_t(shape.v()) + size_t(d)])); });
         }
     EXPECT_EQ(wrong, 0) << "keys and values";
-    EXPECT_TRUE(k_got == world.k() && v_got == world.v()) << "rows of others were written";
+    const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
+      return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
+    };
+    EXPECT_TRUE(same(k_got, world.k()) && same(v_got, world.v())) << "rows of others were written";
   }
 }
 

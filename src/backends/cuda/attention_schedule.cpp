@@ -62,13 +62,12 @@ void add_decode_rows(const QueryRows& s, int32_t table, const ScheduleShape& sha
       rows.push_back(r);
     }
     const int64_t begin = rows[size_t(first_row)].begin, end = position + count;
-    const int chunks = int(ceil_div(end, chunk) - begin / chunk);
     for (int64_t c = begin / chunk; c * chunk < end; ++c) {
       DecodeItem item{};
       item.first_row = first_row, item.rows = count;
       item.token_begin = int(std::max(begin, c * chunk)),
       item.token_end = int(std::min(end, (c + 1) * chunk));
-      item.chunk = int(c), item.table = table, item.fresh = int(s.position), item.items = chunks;
+      item.chunk = int(c), item.table = table, item.fresh = int(s.position);
       items.push_back(item);
     }
     row += count;

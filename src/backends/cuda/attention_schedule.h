@@ -5,7 +5,7 @@
 // What is cut, and where, follows from a row's own position alone, so a row gives the same bits in any batch:
 //   decode rows: chunks of chunk_tokens(position) tokens, at multiples of that counted from token 0, one
 //   state
-//     per chunk, joined in one order (attention_decode.cu);
+//     per chunk, joined in one order (attention_merge.cu);
 //   prompt rows: no cut; tiles of keys from token 0 upwards.
 // The planner only chooses which rows share an item (their arithmetic stays apart) and in which order items
 // are taken: costly ones first, dealt to the workers in turn, so that ragged batches keep all of them busy.

@@ -46,9 +46,6 @@ void expect_decode_coverage(const Batch& batch, const ScheduleShape& shape, cons
   std::map<int, int> q_row_to_decode;
   for (size_t i = 0; i < s.decode_rows.size(); ++i)
     EXPECT_TRUE(q_row_to_decode.emplace(s.decode_rows[i].q_row, int(i)).second);
-  std::map<int, int> items;
-  for (const DecodeItem& item : s.decode_items) ++items[item.first_row];
-  for (const DecodeItem& item : s.decode_items) EXPECT_EQ(item.items, items[item.first_row]);
   std::vector<int64_t> seen(s.decode_rows.size());
   std::vector<std::vector<int>> chunks(s.decode_rows.size());
   std::map<int, int> states;  // state -> decode row

@@ -34,6 +34,8 @@ std::span<const Family> kernel_families() {
        "double on the CPU (attention_gpu_test.cpp)", rope_kv_append_variants},
       {"attention_decode.cu", "attention of rows that extend an answer: one block per chunk and KV head",
        "double on the CPU (attention_gpu_test.cpp)", attention_decode_variants},
+      {"attention_merge.cu", "the states of a row's chunks joined",
+       "double on the CPU (attention_gpu_test.cpp)", attention_merge_variants},
       {"attention_prompt_sm90.cu", "attention of prompt rows on Hopper",
        "double on the CPU (attention_gpu_test.cpp)", attention_prompt_sm90_variants},
       {"attention_prompt.cu", "attention of prompt rows with mma.sync",

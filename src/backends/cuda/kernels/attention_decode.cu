@@ -1,28 +1,30 @@
 // Attention of rows that extend an answer, over the paged cache:
 //   y[r, h] = sum_t p_t V[t] / sum_t p_t, p_t = exp(logit(scale q[r, h] . K[t])).
-// A row's tokens are cut in chunks (attention_schedule.h: by its position alone). A block takes a chunk of one KV head
-// for all query heads of the group (and, where they fit, several rows of a sequence): K and V are read once. Tile i of
-// TILE tokens, counted from token 0, belongs to warp i % WARPS. The warps' states are joined in shared memory in the
-// order of the warps; where rows have several chunks, a block leaves the state of its chunk in memory, and the block
-// that is last to do so joins them in ascending order. So all sums have one order, whichever block comes when.
+// A row's tokens are cut in chunks (attention_schedule.h: by its position alone). A block takes a chunk of
+// one KV head for all query heads of the group (and, where they fit, several rows of a sequence): K and V are
+// read once. Tile i of TILE tokens, counted from token 0, belongs to warp i % WARPS. The warps' states are
+// joined in shared memory in the order of the warps; where a row has several chunks, attention_merge.cu joins
+// theirs. So all sums have one order, whichever block comes when.
 //
-// Bound: memory, 2 * 2 * dim bytes per token and KV head. Every warp is its own pipeline: a ring of STAGES tiles in
-// shared memory that only it fills (asynchronous copies) and reads, and which runs on over the end of an item into the
-// next. 8 warps x 2 tiles x 8 KiB keep 128 KiB per multiprocessor under way (4.3 TB/s at 1 us need 33 KiB). Tiles that
-// lie in the cache from earlier steps are fetched before the previous kernel has ended.
+// Bound: memory, 2 * 2 * dim bytes per token and KV head. Every warp is its own pipeline: a ring of STAGES
+// tiles in shared memory that only it fills (asynchronous copies) and reads, and which runs on over the end
+// of an item into the next. 8 warps x 2 tiles x 8 KiB keep 128 KiB per multiprocessor under way (4.3 TB/s at
+// 1 us need 33 KiB). Tiles that lie in the cache from earlier steps are fetched before the previous kernel
+// has ended.
 //
-// The products have the tokens as rows of 16 and the query vectors as columns of 8: S' = K Q', Y' = V' P'. A group of 4
-// or 8 heads wastes half or nothing, against three quarters or half if the vectors were the rows.
+// The products have the tokens as rows of 16 and the query vectors as columns of 8: S' = K Q', Y' = V' P'. A
+// group of 4 or 8 heads wastes half or nothing, against three quarters or half if the vectors were the rows.
 //
-// Dropped: a warp per chunk with a kernel that joins four to eight times as many states: 3.69 TB/s at 64 x 4096 where
-// chunks of 256 tokens were needed to fill the device, 3.92 with chunks of 2048.
+// Dropped: a warp per chunk, with four to eight times as many states: 3.69 TB/s at 64 x 4096 where the device
+// is to be full at batch 1 too. Joining the chunks in the block that ends last: its fence waits for the
+// copies under way, 2.4 us per item.
 #include "attention_logit.cuh"
 #include "attention_records.cuh"
 #include "warp_tensor.cuh"
 
 using namespace cairn::cuda;
 
-#if CACHE_F16
+#if PRODUCTS_F16
 #define mma_pair mma_f16
 #else
 #define mma_pair mma_bf16
@@ -53,12 +55,21 @@ constexpr int kHeads = KV_HEADS * GROUP;
 constexpr int kSlices = (GROUP + VECTORS - 1) / VECTORS;  // a large group is cut in slices of heads
 constexpr int kN = VECTORS / 8;
 // Rows in shared memory are an odd number of 16-byte chunks apart: 8 of them fill all banks.
-constexpr int kChunksK = DIM_K / 8, kChunksV = DIM_V / 8;
-constexpr int kStrideK = (kChunksK | 1) * 16, kStrideV = (kChunksV | 1) * 16;
-constexpr int kStageBytes = kTile * (kStrideK + kStrideV);
+constexpr int kStrideK = (DIM_K / 8 | 1) * 16, kStrideV = (DIM_V / 8 | 1) * 16;
+// A fetched tile: those rows, or rows of codes without gaps and their scales, which are unpacked to such rows
+// before use.
+template <int dim>
+DEVICE constexpr int tile_bytes() {
+  return CACHE_BYTES ? kTile * dim + (CACHE_SCALES ? kTile * (dim / 32) * 2 : 0) : kTile * (dim / 8 | 1) * 16;
+}
+constexpr int kTileK = tile_bytes<DIM_K>(), kTileV = tile_bytes<DIM_V>();
+constexpr int kStageBytes = kTileK + kTileV;
+constexpr int kUnpackedBytes =
+    CACHE_BYTES ? kTile * (kStrideK > kStrideV ? kStrideK : kStrideV) : 0;  // per warp
 constexpr int kThreads = WARPS * 32, kStep = kTile * WARPS;
 constexpr int kQuads = DIM_V / 4;
 constexpr int kOutStride = DIM_V + 4;  // floats: the four vectors that a warp stores at once fill all banks
+static_assert(!CACHE_BYTES || (DIM_K % 32 == 0 && DIM_V % 32 == 0 && PAGE >= 16), "");
 static_assert(DIM_K % 16 == 0 && DIM_V % 16 == 0, "head sizes are multiples of 16");
 
 // The tile that is being fetched.
@@ -105,36 +116,75 @@ DEVICE void next_tile(Fetch& f, int total, const DecodeItem* items, const i32* t
   f.row = u32((f.table[token / PAGE] * KV_HEADS + f.kv_head) * PAGE + token % PAGE);
 }
 
-// Copies a tile. Where a page holds the tile (or, from 16 tokens on, half of it), its rows are one run of memory.
-template <int chunks, int stride> DEVICE void fetch_rows(const Fetch& f, u32 to, const u8* from, int lane) {
-  constexpr int kAll = kTile * chunks / 32;  // copies of a lane
-  constexpr bool kRuns = 32 % chunks == 0 && PAGE * chunks % 32 == 0;
+// Copies a tile of rows of `dim` elements. Where a page holds the tile (or half of it), its rows are one run
+// of memory.
+template <int dim>
+DEVICE void fetch_rows(const Fetch& f, u32 to, const u8* from, int lane) {
+  constexpr int kRowBytes = CACHE_BYTES ? dim : dim * 2, kChunks = kRowBytes / 16;
+  constexpr int kStride = CACHE_BYTES ? dim : (dim / 8 | 1) * 16;
+  constexpr int kAll = kTile * kChunks / 32;  // copies of a lane
+  constexpr bool kRuns = 32 % kChunks == 0 && PAGE * kChunks % 32 == 0;
   if (f.live) {
     const bool whole = f.token >= f.begin && f.token + kTile <= f.end;
-    // Row lane / chunks of the tile; every 32 copies are 32 / chunks rows further where chunks divides 32.
-    to += lane / chunks * stride + lane % chunks * 16;
+    // Where a row begins; 8-bit pages have their scales between the heads.
+    const auto row_at = [&](u32 row) {
+      return from + (CACHE_SCALES ? u64(row / PAGE) * head_page_bytes<dim, PAGE>() + row % PAGE * kRowBytes
+                                  : u64(row) * kRowBytes);
+    };
     if (kRuns && whole) {
-      constexpr int kCopies = PAGE >= kTile ? kAll : PAGE * chunks / 32;  // per run
+      constexpr int kCopies = PAGE >= kTile ? kAll : PAGE * kChunks / 32;  // per run
+      const u32 lane_to = to + lane / kChunks * kStride + lane % kChunks * 16;
 #pragma unroll
       for (int run = 0; run < kAll / kCopies; ++run) {
         const u32 first = PAGE >= kTile ? f.row : __shfl_sync(0xffffffffu, f.row, run * PAGE);
-        const u8* at = from + u64(first) * (chunks * 16) + lane * 16;
+        const u8* at = row_at(first) + lane * 16;
 #pragma unroll
         for (int i = 0; i < kCopies; ++i)
-          copy16_async(to + (run * kCopies + i) * (32 / chunks) * stride, at + i * 512);
+          copy16_async(lane_to + (run * kCopies + i) * (32 / kChunks) * kStride, at + i * 512);
       }
     } else {
-      to -= lane / chunks * stride + lane % chunks * 16;
 #pragma unroll(kRuns ? 1 : kAll)
       for (int i = 0; i < kAll; ++i) {
-        const int at = i * 32 + lane, row = at / chunks, chunk = at % chunks;
+        const int at = i * 32 + lane, row = at / kChunks, chunk = at % kChunks;
         const u32 source = PAGE >= kTile ? f.row + row : __shfl_sync(0xffffffffu, f.row, row);
         const bool valid = f.token + row >= f.begin && f.token + row < f.end;
-        copy16_async(to + row * stride + chunk * 16, from + u64(source) * (chunks * 16) + chunk * 16, valid);
+        copy16_async(to + row * kStride + chunk * 16, row_at(source) + chunk * 16, valid);
+      }
+    }
+    if (CACHE_SCALES) {
+      // Runs of 16 tokens: dim / 16 chunks each. Those that no token owns multiply codes that were cleared:
+      // finite by unpack_rows.
+      constexpr int kRun = 16 * (dim / 32) * 2 / 16;
+      if (lane < kTile / 16 * kRun) {
+        const u32 first = PAGE >= kTile ? f.row + lane / kRun * 16 : 0;
+        const u32 row = PAGE >= kTile ? first : __shfl_sync(__activemask(), f.row, lane / kRun * 16);
+        copy16_async(to + kTile * dim + lane * 16, from + u64(row / PAGE) * head_page_bytes<dim, PAGE>() +
+                                                       PAGE * dim + row % PAGE * (dim / 32 * 2) +
+                                                       lane % kRun * 16);
       }
     }
   }
   commit_copies();
+}
+
+// A fetched tile of codes as rows of f16. Rows from `rows_begin` to `rows_end` are tokens, others become
+// zeros.
+template <int dim>
+DEVICE void unpack_rows(u8* to, const u8* from, int rows_begin, int rows_end, int lane) {
+  constexpr int kUnits = dim / 16, kStride = (dim / 8 | 1) * 16;
+#pragma unroll
+  for (int i = 0; i < kTile * kUnits / 32; ++i) {
+    const int at = i * 32 + lane, row = at / kUnits, unit = at % kUnits;
+    const uint4 codes = *reinterpret_cast<const uint4*>(from + at * 16);
+    u16 scale = CACHE_SCALES
+                    ? *reinterpret_cast<const u16*>(from + kTile * dim + (row * (dim / 32) + unit / 2) * 2)
+                    : 0;
+    if (row < rows_begin || row >= rows_end) scale = 0;
+    uint4 first, second;
+    unpack_16(codes, scale, first, second);
+    auto* y = reinterpret_cast<uint4*>(to + row * kStride + unit * 32);
+    y[0] = first, y[1] = second;
+  }
 }
 
 // Which row and head of the item a column of the products is.
@@ -145,18 +195,6 @@ struct Vector {
 DEVICE Vector vector_of(int column, int rows, int slice) {
   if (kSlices > 1) return {0, slice * VECTORS + column, slice * VECTORS + column < GROUP};
   return {column / GROUP, column % GROUP, column / GROUP < rows};
-}
-
-// Past the first-level cache: other blocks wrote it in this launch.
-DEVICE float4 load_state(const float* p) {
-  float4 v;
-  asm volatile("ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p));
-  return v;
-}
-DEVICE float2 load_sums(const float* p) {
-  float2 v;
-  asm volatile("ld.global.cg.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(p));
-  return v;
 }
 
 // A sum of states: value v and weight sum of what exp2(logit - most) scales.
@@ -173,7 +211,8 @@ DEVICE void add_state(Joined& j, float4 v, float most, float sum) {
 DEVICE void finish(Joined j, const DecodeRow* row, int q_head, int quad, bf16* y, i64 y_stride, float* lse,
                    const float* sinks) {
   if (SINKS) {
-    const float sink = sinks[q_head] * LOG2E, largest = fmaxf(j.most, sink), shrink = exp2_approximate(j.most - largest);
+    const float sink = sinks[q_head] * LOG2E, largest = fmaxf(j.most, sink),
+                shrink = exp2_approximate(j.most - largest);
     j.sum = j.sum * shrink + exp2_approximate(sink - largest), j.most = largest;
     j.v.x *= shrink, j.v.y *= shrink, j.v.z *= shrink, j.v.w *= shrink;
   }
@@ -184,21 +223,22 @@ DEVICE void finish(Joined j, const DecodeRow* row, int q_head, int quad, bf16* y
   if (lse && quad == 0) lse[i64(row->q_row) * kHeads + q_head] = (j.most + log2_approximate(j.sum)) * LN2;
 }
 
-// counters: zeros, a number per DecodeRow, KV head and slice; left as zeros.
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     attention_decode(const bf16* q, i64 q_stride, bf16* y, i64 y_stride, const u8* cache_k, const u8* cache_v,
-                     const u8* plan, const PlanHead* head, float* states, float* state_sums, u32* counters, float* lse,
+                     const u8* plan, const PlanHead* head, float* states, float* state_sums, float* lse,
                      const float* sinks, const float* slopes, float scale, float softcap) {
   extern __shared__ __align__(128) u8 shared[];
   __shared__ float warp_most[WARPS][VECTORS], warp_sum[WARPS][VECTORS];
-  __shared__ bool joins_chunks;
-  float* warp_out = reinterpret_cast<float*>(shared + WARPS * STAGES * kStageBytes);  // [WARPS][VECTORS][kOutStride]
+  u8* const own_ring = shared + (threadIdx.x / 32) * (STAGES * kStageBytes);
+  u8* const unpacked = shared + WARPS * STAGES * kStageBytes + (threadIdx.x / 32) * kUnpackedBytes;
+  float* warp_out =  // [WARPS][VECTORS][kOutStride]
+      reinterpret_cast<float*>(shared + WARPS * (STAGES * kStageBytes + kUnpackedBytes));
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
   const int total = head->decode_items * (KV_HEADS * kSlices);
   const auto* items = reinterpret_cast<const DecodeItem*>(plan + head->decode_items_at);
   const auto* rows = reinterpret_cast<const DecodeRow*>(plan + head->decode_rows_at);
   const auto* tables = reinterpret_cast<const i32*>(plan + head->tables_at);
-  const u32 ring = shared_address(shared) + warp * (STAGES * kStageBytes);
+  const u32 ring = shared_address(own_ring);
   const LogitRule rule = logit_rule(scale, softcap);
   bool waited = false;
   release_next();
@@ -209,8 +249,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll 1
   for (int s = 0; s < STAGES; ++s) {
     next_tile(fetch, total, items, tables, warp, lane, waited);
-    fetch_rows<kChunksK, kStrideK>(fetch, ring + s * kStageBytes, cache_k, lane);
-    fetch_rows<kChunksV, kStrideV>(fetch, ring + s * kStageBytes + kTile * kStrideK, cache_v, lane);
+    fetch_rows<DIM_K>(fetch, ring + s * kStageBytes, cache_k, lane);
+    fetch_rows<DIM_V>(fetch, ring + s * kStageBytes + kTileK, cache_v, lane);
   }
   if (!waited) wait_for_previous();
   waited = true;
@@ -221,7 +261,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     const DecodeItem* item = items + index / (KV_HEADS * kSlices);
     const int slice = index % kSlices, kv_head = index % (KV_HEADS * kSlices) / kSlices;
     const int first_row = item->first_row, item_rows = item->rows;
-    const int token_end = item->token_end, token_begin = first_tile(item->token_begin, warp);
+    const int item_begin = item->token_begin, token_end = item->token_end,
+              token_begin = first_tile(item_begin, warp);
 
     u32 query[kN][DIM_K / 16][2];
     // Columns 2 t and 2 t + 1 of each product: their tokens, slopes and sums.
@@ -231,7 +272,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
       const Vector own = vector_of(n * 8 + g, item_rows, slice);
-      const bf16* from = own.valid ? q + rows[first_row + own.row].q_row * q_stride + (kv_head * GROUP + own.head) * DIM_K : q;
+      const bf16* from =
+          own.valid ? q + rows[first_row + own.row].q_row * q_stride + (kv_head * GROUP + own.head) * DIM_K
+                    : q;
 #pragma unroll
       for (int k = 0; k < DIM_K / 16; ++k) {
         query[n][k][0] = own.valid ? query_pair(load_pair(from + k * 16 + 2 * t)) : 0;
@@ -253,10 +296,17 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 
 #pragma unroll 1
     for (int token = token_begin; token < token_end; token += kStep) {
-      const u32 tile_k = ring + stage * kStageBytes, tile_v = tile_k + kTile * kStrideK;
+      const u32 tile_k = ring + stage * kStageBytes, tile_v = tile_k + kTileK;
 
       wait_copies<2 * STAGES - 1>();
       __syncwarp();
+      u32 keys = tile_k, values = tile_v;
+      if (CACHE_BYTES) {
+        unpack_rows<DIM_K>(unpacked, own_ring + stage * kStageBytes, item_begin - token, token_end - token,
+                           lane);
+        keys = values = shared_address(unpacked);
+        __syncwarp();
+      }
       // Two chains of products, so that one's latency hides the other's.
       float s[2][kM][kN][4];
 #pragma unroll
@@ -272,13 +322,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
           u32 a[4];
-          load_matrices(a, tile_k + (m * 16 + lane % 16) * kStrideK + (k * 2 + lane / 16) * 16);
+          load_matrices(a, keys + (m * 16 + lane % 16) * kStrideK + (k * 2 + lane / 16) * 16);
 #pragma unroll
           for (int n = 0; n < kN; ++n) mma_pair(s[k % 2][m][n], a, query[n][k][0], query[n][k][1]);
         }
       __syncwarp();
       next_tile(fetch, total, items, tables, warp, lane, waited);
-      fetch_rows<kChunksK, kStrideK>(fetch, tile_k, cache_k, lane);
+      fetch_rows<DIM_K>(fetch, tile_k, cache_k, lane);
 
       bool seen = true;
 #pragma unroll
@@ -305,11 +355,13 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
           tile_most = fmaxf(tile_most, __shfl_xor_sync(0xffffffffu, tile_most, 4));
           tile_most = fmaxf(tile_most, __shfl_xor_sync(0xffffffffu, tile_most, 8));
           tile_most = fmaxf(tile_most, __shfl_xor_sync(0xffffffffu, tile_most, 16));
-          const float next = fmaxf(most[n][c], largest_logit(rule, tile_most)), base = next == -INFINITE ? 0.f : next;
+          const float next = fmaxf(most[n][c], largest_logit(rule, tile_most)),
+                      base = next == -INFINITE ? 0.f : next;
           const float keep = exp2_approximate(most[n][c] - base);
           most[n][c] = next;
 #pragma unroll
-          for (int i = 0; i < 2 * kM; ++i) s[0][i / 2][n][i % 2 * 2 + c] = x[i] = probability(rule, x[i], base);
+          for (int i = 0; i < 2 * kM; ++i)
+            s[0][i / 2][n][i % 2 * 2 + c] = x[i] = probability(rule, x[i], base);
           float tile_sum = x[0] + x[1];
           if (kM == 2) tile_sum += x[2 * kM - 2] + x[2 * kM - 1];
           sum[n][c] = sum[n][c] * keep + tile_sum;
@@ -321,21 +373,28 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int n = 0; n < kN; ++n)
 #pragma unroll
-          for (int h = 0; h < 2; ++h) p[m][n][h] = transpose(pack_pair(s[0][m][n][2 * h], s[0][m][n][2 * h + 1]));
+          for (int h = 0; h < 2; ++h)
+            p[m][n][h] = transpose(pack_pair(s[0][m][n][2 * h], s[0][m][n][2 * h + 1]));
 
       wait_copies<2 * STAGES - 1>();
       __syncwarp();
+      if (CACHE_BYTES) {
+        unpack_rows<DIM_V>(unpacked, own_ring + stage * kStageBytes + kTileK, item_begin - token,
+                           token_end - token, lane);
+        __syncwarp();
+      }
 #pragma unroll
       for (int m = 0; m < kM; ++m)
 #pragma unroll
         for (int d = 0; d < DIM_V / 16; ++d) {
           u32 a[4];
-          load_transposed(a, tile_v + (m * 16 + lane / 16 * 8 + lane % 8) * kStrideV + (d * 2 + lane / 8 % 2) * 16);
+          load_transposed(
+              a, values + (m * 16 + lane / 16 * 8 + lane % 8) * kStrideV + (d * 2 + lane / 8 % 2) * 16);
 #pragma unroll
           for (int n = 0; n < kN; ++n) mma_pair(out[d][n], a, p[m][n][0], p[m][n][1]);
         }
       __syncwarp();
-      fetch_rows<kChunksV, kStrideV>(fetch, tile_v, cache_v, lane);
+      fetch_rows<DIM_V>(fetch, tile_v, cache_v, lane);
       stage = stage + 1 == STAGES ? 0 : stage + 1;
     }
 
@@ -361,14 +420,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       const Vector v = vector_of(column, item_rows, slice);
       if (!v.valid) continue;
       const DecodeRow* row = rows + first_row + v.row;
-      if (u32(item->chunk - row->first_chunk) >= u32(row->parts)) continue;  // the row sees nothing of the chunk
+      if (u32(item->chunk - row->first_chunk) >= u32(row->parts))
+        continue;  // the row sees nothing of the chunk
       Joined j{};
       j.most = warp_most[0][column];
 #pragma unroll
       for (int w = 1; w < WARPS; ++w) j.most = fmaxf(j.most, warp_most[w][column]);
 #pragma unroll
       for (int w = 0; w < WARPS; ++w)
-        add_state(j, *reinterpret_cast<const float4*>(warp_out + (w * VECTORS + column) * kOutStride + quad * 4),
+        add_state(j,
+                  *reinterpret_cast<const float4*>(warp_out + (w * VECTORS + column) * kOutStride + quad * 4),
                   warp_most[w][column], warp_sum[w][column]);
       const int q_head = kv_head * GROUP + v.head;
       if (row->parts == 1) {
@@ -378,38 +439,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         *reinterpret_cast<float4*>(states + vector * DIM_V + quad * 4) = j.v;
         if (quad == 0) state_sums[vector * 2] = j.most, state_sums[vector * 2 + 1] = j.sum;
       }
-    }
-
-    if (item->items == 1) continue;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      u32* counter = counters + first_row * (KV_HEADS * kSlices) + index % (KV_HEADS * kSlices);
-      joins_chunks = atomicAdd(counter, 1u) == u32(item->items) - 1;
-      if (joins_chunks) *counter = 0;
-    }
-    __syncthreads();
-    if (!joins_chunks) continue;
-    __threadfence();
-#pragma unroll 1
-    for (int at = threadIdx.x; at < VECTORS * kQuads; at += kThreads) {
-      const int quad = at % kQuads;
-      const Vector v = vector_of(at / kQuads, item_rows, slice);
-      const DecodeRow* row = rows + first_row + (v.valid ? v.row : 0);
-      const int parts = row->parts, q_head = kv_head * GROUP + v.head;
-      if (!v.valid || parts == 1) continue;
-      const i64 base = i64(row->state_base + row->first_chunk) * kHeads + q_head;
-      Joined j{};
-      j.most = -INFINITE;
-#pragma unroll 8
-      for (int c = 0; c < parts; ++c) j.most = fmaxf(j.most, load_sums(state_sums + (base + i64(c) * kHeads) * 2).x);
-#pragma unroll 8
-      for (int c = 0; c < parts; ++c) {
-        const i64 vector = base + i64(c) * kHeads;
-        const float2 sums = load_sums(state_sums + vector * 2);
-        add_state(j, load_state(states + vector * DIM_V + quad * 4), sums.x, sums.y);
-      }
-      finish(j, row, q_head, quad, y, y_stride, lse, sinks);
     }
   }
   wait_copies<0>();

@@ -1,10 +1,11 @@
-// What happens to a score before the softmax, and which tokens a row sees: the variants of attention, chosen by macros.
-//   SOFTCAP 1: cap * tanh(x / cap) (Gemma 2). ALIBI 1: a slope per head times the distance (Press et al. 2021).
-//   SINKS 1: a logit per head that takes weight and gives no value (GPT-OSS).
+// What happens to a score before the softmax, and which tokens a row sees: the variants of attention, chosen
+// by macros.
+//   SOFTCAP 1: cap * tanh(x / cap) (Gemma 2). ALIBI 1: a slope per head times the distance (Press et al.
+//   2021). SINKS 1: a logit per head that takes weight and gives no value (GPT-OSS).
 // Logits are in base 2: times log2 e.
 #pragma once
 
-#include "device.cuh"
+#include "attention_forms.cuh"
 
 #ifndef SOFTCAP
 #define SOFTCAP 0
@@ -14,9 +15,6 @@
 #endif
 #ifndef SINKS
 #define SINKS 0
-#endif
-#ifndef CACHE_F16
-#define CACHE_F16 0  // the cache holds f16 instead of bf16: q and the probabilities are rounded to f16 too
 #endif
 
 #define INFINITE __uint_as_float(0x7f800000u)
@@ -63,21 +61,25 @@ DEVICE float logit(const LogitRule& rule, float score, float slope, int distance
   return x;
 }
 
-// Where a logit is a multiple of the score (scale > 0), the largest one is sought among the scores, and a probability
-// is one multiply-add and one exp2.
+// Where a logit is a multiple of the score (scale > 0), the largest one is sought among the scores, and a
+// probability is one multiply-add and one exp2.
 constexpr bool kPlainLogit = !SOFTCAP && !ALIBI;
 // What the maximum is taken of.
 DEVICE float comparable(const LogitRule& rule, float score, float slope, int distance) {
   return kPlainLogit ? score : logit(rule, score, slope, distance);
 }
 // The largest logit from the largest comparable one.
-DEVICE float largest_logit(const LogitRule& rule, float most) { return kPlainLogit ? most * rule.scale : most; }
+DEVICE float largest_logit(const LogitRule& rule, float most) {
+  return kPlainLogit ? most * rule.scale : most;
+}
 // base: the logit of which the probability is 1.
 DEVICE float probability(const LogitRule& rule, float x, float base) {
   return exp2_approximate(kPlainLogit ? fmaf(x, rule.scale, -base) : x - base);
 }
 
-DEVICE u32 pack_pair(float low, float high) { return CACHE_F16 ? to_f16x2(low, high) : to_bf16x2(low, high); }
+DEVICE u32 pack_pair(float low, float high) {
+  return PRODUCTS_F16 ? to_f16x2(low, high) : to_bf16x2(low, high);
+}
 // Two bf16 elements of q as operands.
-DEVICE u32 query_pair(u32 q) { return CACHE_F16 ? to_f16x2(low_bf16(q), high_bf16(q)) : q; }
+DEVICE u32 query_pair(u32 q) { return PRODUCTS_F16 ? to_f16x2(low_bf16(q), high_bf16(q)) : q; }
 DEVICE u32 load_pair(const bf16* p) { return *reinterpret_cast<const u32*>(p); }

@@ -1,13 +1,15 @@
-// Attention of prompt rows over the paged cache on Hopper: the same function as attention_prompt.cu with wgmma, the
-// tensor copy engine and roles for warpgroups (FlashAttention-3, Shah et al. 2024).
+// Attention of prompt rows over the paged cache on Hopper: the same function as attention_prompt.cu with
+// wgmma, the tensor copy engine and roles for warpgroups (FlashAttention-3, Shah et al. 2024).
 //
-// One warpgroup only fetches: pages of K and V as boxes of a tensor map over all layers, into a ring of tiles with one
-// barrier per tile and operand. Two others hold 64 query vectors each (vector v is token v / GROUP, head v % GROUP) in
-// registers and take turns: while one's softmax runs, the other's products do; and each one's product of a tile with V
-// runs beside its own softmax of the next tile. Tiles of 128 tokens come in ascending order from a multiple of 128; a tile
-// of which a vector sees nothing leaves its state as it is, bit for bit.
+// One warpgroup only fetches: pages of K and V as boxes of a tensor map over all layers, into a ring of tiles
+// with one barrier per tile and operand. Two others hold 64 query vectors each (vector v is token v / GROUP,
+// head v % GROUP) in registers and take turns: while one's softmax runs, the other's products do; and each
+// one's product of a tile with V runs beside its own softmax of the next tile. Tiles of 128 tokens come in
+// ascending order from a multiple of 128; a tile of which a vector sees nothing leaves its state as it is,
+// bit for bit.
 //
-// Bound: the tensor cores, 4 * dim operations per pair. Heads of 64 or 128 elements, pages of 16 tokens or more.
+// Bound: the tensor cores, 4 * dim operations per pair. Heads of 64 or 128 elements, pages of 16 tokens or
+// more.
 #include "attention_logit.cuh"
 #include "attention_records.cuh"
 #include "hopper.cuh"
@@ -42,41 +44,44 @@ static_assert((DIM == 64 || DIM == 128) && PAGE >= 16 && GROUP <= 128, "");
 // Barriers of the block: the turns of the consumers, then what a consumer's own warps meet at.
 constexpr u32 kTurn = 1, kOwn = kTurn + kConsumers;
 
-#if CACHE_F16
+#if CACHE_FORM == 1
 #define PRODUCT_TYPES "k16.f32.f16.f16"
 #else
 #define PRODUCT_TYPES "k16.f32.bf16.bf16"
 #endif
-#define PRODUCT(shape, registers, a0, a1, a2, a3, b_operand, flag, transposed, ...)                                   \
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " flag                                                               \
-               ", 0;\n"                                                                                               \
-               "wgmma.mma_async.sync.aligned." shape PRODUCT_TYPES " {" registers "}, {" a0 ", " a1 ", " a2 ", " a3   \
-               "}, " b_operand ", p, 1, 1, " transposed ";\n}"                                                        \
-               : __VA_ARGS__                                                                                          \
+#define PRODUCT(shape, registers, a0, a1, a2, a3, b_operand, flag, transposed, ...)                         \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " flag                                                     \
+               ", 0;\n"                                                                                     \
+               "wgmma.mma_async.sync.aligned." shape PRODUCT_TYPES " {" registers "}, {" a0 ", " a1 ", " a2 \
+               ", " a3 "}, " b_operand ", p, 1, 1, " transposed ";\n}"                                      \
+               : __VA_ARGS__                                                                                \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate))
 
 #ifndef SIMULATED
-// d[64, 128] (+)= a[64, 16] b, a in registers as attention_prompt.cu holds it; keys: b is [128 tokens][16 of DIM].
+// d[64, 128] (+)= a[64, 16] b, a in registers as attention_prompt.cu holds it; keys: b is [128 tokens][16 of
+// DIM].
 DEVICE void multiply_keys(float (&d)[64], const u32 (&a)[4], u64 b, u32 accumulate) {
-  PRODUCT("m64n128", WGMMA_REGISTERS_0_31 ", " WGMMA_REGISTERS_32_63, "%64", "%65", "%66", "%67", "%68", "%69", "0",
-          WGMMA_OUT32(0), WGMMA_OUT32(32));
+  PRODUCT("m64n128", WGMMA_REGISTERS_0_31 ", " WGMMA_REGISTERS_32_63, "%64", "%65", "%66", "%67", "%68",
+          "%69", "0", WGMMA_OUT32(0), WGMMA_OUT32(32));
 }
 // d[64, DIM] += a[64, 16] b; values: b is [16 tokens][DIM], elements of a token side by side.
 DEVICE void multiply_values(float (&d)[64], const u32 (&a)[4], u64 b) {
   const u32 accumulate = 1;
-  PRODUCT("m64n128", WGMMA_REGISTERS_0_31 ", " WGMMA_REGISTERS_32_63, "%64", "%65", "%66", "%67", "%68", "%69", "1",
-          WGMMA_OUT32(0), WGMMA_OUT32(32));
+  PRODUCT("m64n128", WGMMA_REGISTERS_0_31 ", " WGMMA_REGISTERS_32_63, "%64", "%65", "%66", "%67", "%68",
+          "%69", "1", WGMMA_OUT32(0), WGMMA_OUT32(32));
 }
 DEVICE void multiply_values(float (&d)[32], const u32 (&a)[4], u64 b) {
   const u32 accumulate = 1;
   PRODUCT("m64n64", WGMMA_REGISTERS_0_31, "%32", "%33", "%34", "%35", "%36", "%37", "1", WGMMA_OUT32(0));
 }
 // The compiler may not move uses of these registers over this point.
-template <int n> DEVICE void pin(float (&d)[n]) {
+template <int n>
+DEVICE void pin(float (&d)[n]) {
 #pragma unroll
   for (int i = 0; i < n; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
-template <int n> DEVICE void pin(u32 (&p)[n][4]) {
+template <int n>
+DEVICE void pin(u32 (&p)[n][4]) {
 #pragma unroll
   for (int i = 0; i < n; ++i)
 #pragma unroll
@@ -86,11 +91,13 @@ DEVICE void clear16(u32 address) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(address), "r"(0) : "memory");
 }
 // Arrives at a barrier of the block without waiting.
-DEVICE void arrive(u32 id, u32 threads) { asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+DEVICE void arrive(u32 id, u32 threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 #endif
 
-// Values in shared memory: 64 elements of a token in a row of 128 bytes, eight tokens further at 1024, the next 64
-// elements at kHalfBytes.
+// Values in shared memory: 64 elements of a token in a row of 128 bytes, eight tokens further at 1024, the
+// next 64 elements at kHalfBytes.
 DEVICE u64 value_descriptor(u32 address) {
   return u64((address & 0x3ffff) >> 4) | u64(kHalfBytes >> 4) << 16 | u64(1024 >> 4) << 32 | u64(1) << 62;
 }
@@ -106,9 +113,10 @@ struct Rows {
 };
 
 extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
-    attention_prompt(const bf16* q, i64 q_stride, bf16* y, i64 y_stride, const __grid_constant__ TensorMap map_k,
-                     const __grid_constant__ TensorMap map_v, i64 first_row, const u8* plan, const PlanHead* head,
-                     float* lse, const float* sinks, const float* slopes, float scale, float softcap, int window) {
+    attention_prompt(const bf16* q, i64 q_stride, bf16* y, i64 y_stride,
+                     const __grid_constant__ TensorMap map_k, const __grid_constant__ TensorMap map_v,
+                     i64 first_row, const u8* plan, const PlanHead* head, float* lse, const float* sinks,
+                     const float* slopes, float scale, float softcap, int window) {
   extern __shared__ __align__(1024) u8 shared[];
   __shared__ __align__(8) u64 barriers[4 * STAGES];
   const u32 ring = shared_address(shared);  // [stage][K, V][half][token][64]
@@ -165,7 +173,8 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
           if (lane < boxes) {
 #pragma unroll
             for (int half = 0; half < kHalves; ++half)
-              load_box(to + half * kHalfBytes + lane * kBoxTokens * 128, operand ? &map_v : &map_k, half * 64, row, ready);
+              load_box(to + half * kHalfBytes + lane * kBoxTokens * 128, operand ? &map_v : &map_k, half * 64,
+                       row, ready);
           }
         }
         if (++stage == STAGES) stage = 0, phase ^= 1;
@@ -202,7 +211,8 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
       for (int k = 0; k < DIM / 16; ++k)
 #pragma unroll
         for (int i = 0; i < 4; ++i)
-          query[k][i] = rows.valid[i % 2] ? query_pair(load_pair(from[i % 2] + k * 16 + i / 2 * 8 + 2 * t)) : 0;
+          query[k][i] =
+              rows.valid[i % 2] ? query_pair(load_pair(from[i % 2] + k * 16 + i / 2 * 8 + 2 * t)) : 0;
     };
     int index = dealt(0, workers);
     if (index < total) open(items[index]);
@@ -227,12 +237,13 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
       const auto multiply_p_v = [&](int at) {
         const u32 tile = ring + u32(at * 2 + 1) * kOperandBytes;
 #pragma unroll
-        for (int k = 0; k < kTile / 16; ++k) multiply_values(out, p[k], value_descriptor(tile) + k * (2048 >> 4));
+        for (int k = 0; k < kTile / 16; ++k)
+          multiply_values(out, p[k], value_descriptor(tile) + k * (2048 >> 4));
       };
       // Scores of a tile to probabilities, in place; keep: the factor of everything before.
-      const auto softmax = [&](int token, float (&keep)[2]) {
-        const bool whole = rows.first[0] <= token && rows.first[1] <= token && rows.last[0] >= token + kTile - 1 &&
-                           rows.last[1] >= token + kTile - 1;
+      const auto softmax = [&](int token, float(&keep)[2]) {
+        const bool whole = rows.first[0] <= token && rows.first[1] <= token &&
+                           rows.last[0] >= token + kTile - 1 && rows.last[1] >= token + kTile - 1;
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           if (!kPlainLogit || !whole) {
@@ -253,7 +264,8 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
             for (int c = 0; c < 2; ++c) tile_most = fmaxf(tile_most, s[4 * n + 2 * r + c]);
           tile_most = fmaxf(tile_most, __shfl_xor_sync(0xffffffffu, tile_most, 1));
           tile_most = fmaxf(tile_most, __shfl_xor_sync(0xffffffffu, tile_most, 2));
-          const float next = fmaxf(most[r], largest_logit(rule, tile_most)), base = next == -INFINITE ? 0.f : next;
+          const float next = fmaxf(most[r], largest_logit(rule, tile_most)),
+                      base = next == -INFINITE ? 0.f : next;
           keep[r] = exp2_approximate(most[r] - base);
           most[r] = next;
           float tile_sum = 0;
@@ -315,7 +327,8 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
       const int next = dealt(round + 1, workers);
       barrier_wait(full_v(stage), phase);
       if (token > item.kv_len) {
-        // Rows of V that no token owns may hold anything, NaN too; their probabilities are 0, but 0 NaN is not.
+        // Rows of V that no token owns may hold anything, NaN too; their probabilities are 0, but 0 NaN is
+        // not.
         const u32 tile = ring + u32(stage * 2 + 1) * kOperandBytes;
         for (int i = (item.kv_len - (token - kTile)) * 8 + thread; i < kTile * 8; i += 128)
 #pragma unroll
@@ -349,11 +362,13 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
         }
         const float factor = total_sum > 0.f ? shrink / total_sum : 0.f;
         if (!written.valid[r]) continue;
-        if (lse && t == 0) lse[i64(item.q_row + row) * kHeads + q_head] = (largest + log2_approximate(total_sum)) * LN2;
+        if (lse && t == 0)
+          lse[i64(item.q_row + row) * kHeads + q_head] = (largest + log2_approximate(total_sum)) * LN2;
         bf16* to = y + (item.q_row + row) * y_stride + i64(q_head) * DIM + 2 * t;
 #pragma unroll
         for (int d = 0; d < DIM / 8; ++d)
-          *reinterpret_cast<u32*>(to + d * 8) = to_bf16x2(out[4 * d + 2 * r] * factor, out[4 * d + 2 * r + 1] * factor);
+          *reinterpret_cast<u32*>(to + d * 8) =
+              to_bf16x2(out[4 * d + 2 * r] * factor, out[4 * d + 2 * r + 1] * factor);
       }
     }
   }

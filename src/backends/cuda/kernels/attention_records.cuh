@@ -1,5 +1,5 @@
-// What the planner (attention_schedule.h) tells the attention kernels: plain integers in device memory, read by every
-// layer of a step. This file is compiled for both sides.
+// What the planner (attention_schedule.h) tells the attention kernels: plain integers in device memory, read
+// by every layer of a step. This file is compiled for both sides.
 #pragma once
 
 namespace cairn::cuda {
@@ -10,7 +10,8 @@ struct DecodeRow {
   int position;    // the last token it sees
   int begin;       // the first token it sees
   int parts;       // chunks it is cut into; 1: the decode kernel writes y itself
-  int state_base;  // the state of chunk c (counted from token 0) and head h is vector (state_base + c) * heads + h
+  int state_base;  // the state of chunk c (counted from token 0) and head h is vector (state_base + c) *
+                   // heads + h
   int first_chunk;
   int unused[2];
 };
@@ -22,7 +23,7 @@ struct DecodeItem {
   int chunk;
   int table;  // where the sequence's pages begin in the tables
   int fresh;  // tokens from here on are written in this step
-  int items;  // that the rows have: the last one to end joins their states
+  int unused;
 };
 
 // Some rows of one sequence of class prompt against all they see, for one KV head.

@@ -1,6 +1,6 @@
-// What attention kernels use of sm_80 and later, one warp at a time: asynchronous copies, 8x8 matrices in shared
-// memory, products of 16x8x16. Lane l = 4 g + t of a warp holds, of an 8x8 matrix of 16-bit elements, elements 2 t and
-// 2 t + 1 of row g. Numbers and names are those of the PTX ISA.
+// What attention kernels use of sm_80 and later, one warp at a time: asynchronous copies, 8x8 matrices in
+// shared memory, products of 16x8x16. Lane l = 4 g + t of a warp holds, of an 8x8 matrix of 16-bit elements,
+// elements 2 t and 2 t + 1 of row g. Numbers and names are those of the PTX ISA.
 #pragma once
 
 #include "device.cuh"
@@ -13,11 +13,15 @@ DEVICE void copy16_async(u32 to, const void* from) {
 }
 // Zeros where not valid (nothing is read then).
 DEVICE void copy16_async(u32 to, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
+               : "memory");
 }
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Until at most `pending` of this thread's groups are under way.
-template <int pending> DEVICE void wait_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory"); }
+template <int pending>
+DEVICE void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
 
 // Four 8x8 matrices; lanes 8 i .. 8 i + 7 give the addresses of the rows of matrix i.
 DEVICE void load_matrices(u32 (&m)[4], u32 address) {
@@ -40,9 +44,9 @@ DEVICE u32 transpose(u32 m) {
   return y;
 }
 
-// d[16, 8] += a[16, 16] b[16, 8], f32 sums. a: {rows 0..7 k 0..7, rows 8..15 k 0..7, rows 0..7 k 8..15, rows 8..15
-// k 8..15}; b as its transpose: {k 0..7, k 8..15} with lane 4 g + t holding k = 2 t, 2 t + 1 of column g; d: row g
-// columns 2 t, 2 t + 1, then row g + 8.
+// d[16, 8] += a[16, 16] b[16, 8], f32 sums. a: {rows 0..7 k 0..7, rows 8..15 k 0..7, rows 0..7 k 8..15,
+// rows 8..15 k 8..15}; b as its transpose: {k 0..7, k 8..15} with lane 4 g + t holding k = 2 t, 2 t + 1 of
+// column g; d: row g columns 2 t, 2 t + 1, then row g + 8.
 DEVICE void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
