@@ -194,7 +194,7 @@ int run(int argc, char** argv) {
     scratch.data = scratch_room.address();
 
     for (const int64_t m : rows) {
-      const double flops = 2 * double(m) * double(n) * double(k);
+      const double once = 2 * double(m) * double(n) * double(k);
       MatMulCall to_bf16;
       to_bf16.m = m, to_bf16.y = y.address();
       MatMulCall to_sum = to_bf16;
@@ -236,6 +236,13 @@ int run(int argc, char** argv) {
           call.w = &q, call.x = input(t), call.overlap_previous = true;
           matmul_many(bench.kernels, bench.stream, call, scratch);
         });
+      // Five in a row: all but the first unpack beside the product before them.
+      for (const auto& q : packed)
+        runs.emplace_back(fmt::format("{} x5", q.form->name), [&](int t) {
+          MatMulCall call = to_bf16;
+          call.w = &q, call.x = input(t), call.overlap_previous = true;
+          for (int i = 0; i < 5; ++i) matmul_many(bench.kernels, bench.stream, call, scratch);
+        });
       for (const auto& q : packed)
         runs.emplace_back(fmt::format("{} unpacked", q.form->name), [&](int) {
           for (int64_t row = 0; row < n; row += 2048)
@@ -266,6 +273,7 @@ int run(int argc, char** argv) {
       const auto tile = choose_many_tile(facts, m, {.n = n, .k = k}, false);
       std::string line = fmt::format("{:5} x {:6} x {:5} ({}x{}):", m, n, k, tile.rows, tile.columns);
       for (const auto& [name, unused] : runs) {
+        const double flops = once * (name.ends_with(" x5") ? 5 : 1);
         if (name.ends_with("unpacked"))
           line += fmt::format("  {} in {:.1f} us", name, times.at(name) * 1e3);
         else

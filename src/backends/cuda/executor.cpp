@@ -468,7 +468,7 @@ class Executor::Step {
   // Collecting, a call only says which modules it will need.
   void multiply(std::span<const MatMulCall> calls, int64_t decode_rows) {
     if (!collected_)
-      return cuda::multiply(e_.kernels_, e_.stream_, calls, decode_rows, e_.unpacked_.address());
+      return cuda::multiply(e_.kernels_, e_.stream_, calls, decode_rows, e_.halves_);
     const bool scores = decode_rows == calls.front().m;
     for (const auto& c : calls)
       for (auto& v : product_variants(e_.device_.facts(), c, true, !scores))
@@ -671,6 +671,7 @@ void Executor::prepare_fast_kernels() {
       note(op->x, op->gate, true), note(op->x, op->up, false);
   }
   unpacked_ = Buffer(device_, scratch);
+  halves_ = {unpacked_.address(), scratch / 2};
   converted_ = Buffer(device_, size_t(converted));
 
   std::vector<AttentionKind> kinds;

@@ -11,6 +11,7 @@
 #include "backends/common/executor.h"
 #include "backends/cuda/attention.h"
 #include "backends/cuda/element_types.h"
+#include "backends/cuda/matmul_many.h"
 #include "backends/cuda/model_weights.h"
 #include "program/arena.h"
 
@@ -70,6 +71,7 @@ class Executor final : public backends::Executor {
   std::vector<Address> frequencies_, slopes_;  // of the rope tables; of the ALiBi attentions
   backends::StepTimes times_;
   Buffer constants_, unpacked_, converted_;
+  ManyScratch halves_;  // of unpacked_
   std::vector<FusedRope> fused_ropes_;
   std::vector<int> attention_kinds_;
   std::unique_ptr<AttentionEngine> attention_;  // null: the plain kernels

@@ -42,6 +42,8 @@ std::span<const Family> kernel_families() {
        "double on the CPU (attention_gpu_test.cpp)", attention_prompt_variants},
       {"quantize_rows.cu", "rows in e4m3 with a scale each", "double on the CPU (matmul_many_gpu_test.cpp)",
        quantize_rows_stock},
+      {"expert_rows.cu", "rows that choose experts, sorted by expert",
+       "double on the CPU (matmul_many_gpu_test.cpp)", expert_rows_stock},
   };
   return kFamilies;
 }

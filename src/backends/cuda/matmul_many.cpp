@@ -21,7 +21,7 @@ struct Scales {
   Address x = 0, w = 0, up = 0;
 };
 struct Experts {
-  Address begins = 0;
+  Address begins = 0, order = 0;
   int count = 0;
 };
 
@@ -114,7 +114,7 @@ void launch_sm90(KernelCache& cache, Stream& stream, const DenseRows& w, const D
                                             call.y_f32 ? 4 : 2, call.m, w.n, epilogue.y_stride, kPieceRows)
                                : w_map;
   const Scales scales = {options.x_scales, w.scales, up ? up->scales : w.scales};
-  const Experts experts = {options.experts.begins, int(options.experts.count)};
+  const Experts experts = {options.experts.begins, options.experts.order, int(options.experts.count)};
   LaunchShape shape;
   shape.grid[0] = unsigned(std::min<int64_t>(most_tiles(tile, call.m, w.n, up != nullptr, experts.count),
                                              stream.device().facts().multiprocessors));
@@ -129,7 +129,7 @@ void launch_sm90(KernelCache& cache, Stream& stream, const DenseRows& w, const D
 void launch_any(KernelCache& cache, Stream& stream, const DenseRows& w, const DenseRows* up,
                 const MatMulCall& call, const DenseOptions& options, const ManyTile& tile,
                 const Epilogue& epilogue, const Way& way) {
-  const Experts experts = {options.experts.begins, int(options.experts.count)};
+  const Experts experts = {options.experts.begins, options.experts.order, int(options.experts.count)};
   LaunchShape shape;
   shape.grid[0] = unsigned(most_tiles(tile, call.m, w.n, up != nullptr, experts.count));
   shape.block = unsigned(warps_m(tile) * warps_n(tile) * 32);
@@ -224,6 +224,37 @@ void quantize_rows(KernelCache& cache, Stream& stream, Address x, int64_t m, int
   stream.launch(cache.get({"quantize_rows.cu", {}}, "quantize_rows"), shape, x, codes, scales, int(k));
 }
 
+// ---- rows that choose experts
+// ---------------------------------------------------------------------------------
+
+size_t expert_room(int64_t pairs, int64_t experts, int64_t k) {
+  return size_t(round_up((experts + 1) * 4, int64_t{256}) + round_up(pairs * 4, int64_t{256}) +
+                pairs * k * 2);
+}
+
+SortedRows sort_by_expert(KernelCache& cache, Stream& stream, Address x, int64_t k, Address chosen,
+                          int64_t pairs, int64_t share, int64_t experts, Address room,
+                          bool overlap_previous) {
+  assert(experts <= kMostExperts);
+  SortedRows sorted;
+  sorted.experts.begins = room, sorted.experts.count = experts;
+  sorted.experts.order = room + uint64_t(round_up((experts + 1) * 4, int64_t{256}));
+  sorted.x = sorted.experts.order + uint64_t(round_up(pairs * 4, int64_t{256}));
+  if (pairs == 0) return sorted;
+  const Variant variant{"expert_rows.cu", {}};
+  LaunchShape shape;
+  shape.block = 1024;
+  shape.overlap_previous = overlap_previous;
+  stream.launch(cache.get(variant, "sort_pairs"), shape, chosen, int(pairs), int(experts),
+                sorted.experts.begins, sorted.experts.order);
+  shape.grid[0] = unsigned(pairs);
+  shape.block = 128;
+  shape.overlap_previous = true;
+  stream.launch(cache.get(variant, "gather_pairs"), shape, x, sorted.experts.order, int(share), int(k),
+                sorted.x);
+  return sorted;
+}
+
 // ---- weights in any form
 // ------------------------------------------------------------------------------------
 
@@ -244,7 +275,7 @@ int64_t most_piece_rows(int64_t n, int64_t k, bool is_gated) {
 // Rows to unpack at a time. Large pieces leave few half-empty waves and launches; the first one's unpacking
 // runs alone.
 int64_t piece_rows(const DeviceFacts& device, int64_t m, int64_t n, int64_t k, bool is_gated) {
-  constexpr double kLaunchSeconds = 5e-6, kAloneSeconds = 0.7e-12, kBesideSeconds = 3e-12;  // of a weight
+  constexpr double kLaunchSeconds = 5e-6, kAloneSeconds = 0.9e-12, kBesideSeconds = 2e-12;  // of a weight
   const int64_t most = most_piece_rows(n, k, is_gated);
   int64_t best_rows = most;
   double best = 0;
@@ -378,7 +409,7 @@ void matmul_many_experts(KernelCache& cache, Stream& stream, const MatMulCall& c
     if (call.bias) part.bias += uint64_t(first * w.rows * 4);
     part.overlap_previous = unpacked || call.overlap_previous;
     DenseOptions options;
-    options.experts = {experts.begins + uint64_t(first * 4), count};
+    options.experts = {experts.begins + uint64_t(first * 4), count, experts.order};
     options.beside = unpacked;
     matmul_dense(cache, stream, rows, pairs ? &up : nullptr, part, options);
   };
@@ -460,6 +491,8 @@ std::vector<Variant> matmul_many_sm90_stock(int capability) {
     }
   return variants;
 }
+
+std::vector<Variant> expert_rows_stock(int) { return {{"expert_rows.cu", {}}}; }
 
 std::vector<Variant> quantize_rows_stock(int capability) {
   return capability >= 89 ? std::vector<Variant>{{"quantize_rows.cu", {}}} : std::vector<Variant>();

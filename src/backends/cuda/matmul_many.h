@@ -20,7 +20,19 @@ namespace cairn::cuda {
 struct ExpertRows {
   Address begins = 0;  // i32 [count + 1] on the device
   int64_t count = 0;   // of experts, 512 at most
+  Address order = 0;   // i32 [m]: row r of x is row order[r] of y (and add); 0: row r
 };
+
+// Pairs (row of x, expert) sorted by expert for matmul_many_experts: x of the result is the call's x, its y
+// is in the order of the pairs. chosen: i32 [pairs]; pair p multiplies row p / share of x [.., k]. room:
+// expert_room() bytes, on 256, in use until the last product.
+struct SortedRows {
+  Address x = 0;
+  ExpertRows experts;
+};
+size_t expert_room(int64_t pairs, int64_t experts, int64_t k);
+SortedRows sort_by_expert(KernelCache&, Stream&, Address x, int64_t k, Address chosen, int64_t pairs,
+                          int64_t share, int64_t experts, Address room, bool overlap_previous = false);
 
 // Where weights that are not bf16 rows are unpacked: two halves in turn, so that the next piece is unpacked
 // while the last one is multiplied. One object serves all products of a stream, in order.
@@ -92,5 +104,6 @@ void quantize_rows(KernelCache&, Stream&, Address x, int64_t m, int64_t k, Addre
 std::vector<Variant> matmul_many_stock(int capability);
 std::vector<Variant> matmul_many_sm90_stock(int capability);
 std::vector<Variant> quantize_rows_stock(int capability);
+std::vector<Variant> expert_rows_stock(int capability);
 
 }  // namespace cairn::cuda

@@ -288,6 +288,36 @@ TEST(MatMulManyOnGpu, MultipliesEachRowWithItsExpert) {
     }
 }
 
+TEST(MatMulManyOnGpu, SortsRowsByTheExpertsTheyChoose) {
+  CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
+  const int64_t tokens = 150, top_k = 3, pairs = tokens * top_k, experts = 37, n = 104, k = 72;
+  std::mt19937 random(fresh_seed());
+  std::vector<int32_t> chosen;
+  for (int64_t p = 0; p < pairs; ++p) chosen.push_back(int32_t(random() % 5 == 0 ? 36 : random() % 30));
+  const auto chosen_data = gpu.upload(chosen);
+  for (const int64_t share : {top_k, int64_t{1}}) {
+    const Operands o(gpu, {pairs, n * experts, k});
+    const auto room = gpu.poisoned(expert_room(pairs, experts, k));
+    const auto sorted = sort_by_expert(gpu.kernels, gpu.stream, o.x_bits.address(), k, chosen_data.address(),
+                                       pairs, share, experts, room.address());
+    DeviceMatrix w;
+    w.form = &form("bf16"), w.rows = n, w.cols = k, w.pieces = experts, w.piece_bytes = size_t(n * k) * 2;
+    w.data = o.w_bits.address();
+    ManyScratch none;
+    const auto y = gpu.poisoned(size_t(pairs * n) * 4);
+    MatMulCall call;
+    call.w = &w, call.x = sorted.x, call.m = pairs, call.y = y.address(), call.y_f32 = true;
+    matmul_many_experts(gpu.kernels, gpu.stream, call, sorted.experts, none);
+    const auto got = gpu.download<float>(y);
+    for (int64_t p = 0; p < pairs; ++p)
+      for (int64_t c = 0; c < n; ++c) {
+        const Sum sum = dot(o.x, o.w, p / share, chosen[size_t(p)] * n + c, k);
+        ASSERT_NEAR(got[size_t(p * n + c)], sum.value, tolerance(sum, k)) << "pair " << p << " column " << c;
+      }
+  }
+}
+
 // Random codes with small scales in any form: bytes below 0x40 are finite as f16 and bf16.
 DeviceMatrix random_matrix(testing::Gpu& gpu, const char* form_name, int64_t rows, int64_t cols,
                            int64_t pieces = 1) {

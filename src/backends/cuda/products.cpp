@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "backends/cuda/matmul_few.h"
-#include "backends/cuda/matmul_many.h"
 
 namespace cairn::cuda {
 namespace {
@@ -27,7 +26,7 @@ MatMulCall rows_from(MatMulCall call, int64_t first, int64_t count) {
 size_t product_scratch_bytes(const DeviceMatrix& w, bool gated) { return matmul_many_scratch(w, gated); }
 
 void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> calls, int64_t decode_rows,
-              Address scratch) {
+              ManyScratch& scratch) {
   const int64_t m = calls.front().m;
   if (decode_rows > 0) {
     // Neighbours in the same form go together.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backends/cuda/matmul.h"
+#include "backends/cuda/matmul_many.h"
 #include "backends/cuda/registry.h"
 #include "backends/cuda/weights.h"
 
@@ -15,8 +16,8 @@ namespace cairn::cuda {
 size_t product_scratch_bytes(const DeviceMatrix&, bool gated);
 
 // Calls that share x, m and add; rows [0, decode_rows) are of class decode, the rest of class prompt.
-// scratch: room for the largest product_scratch_bytes, used by one call at a time.
-void multiply(KernelCache&, Stream&, std::span<const MatMulCall>, int64_t decode_rows, Address scratch);
+// scratch: halves of the largest product_scratch_bytes together; one object for all calls on the stream.
+void multiply(KernelCache&, Stream&, std::span<const MatMulCall>, int64_t decode_rows, ManyScratch& scratch);
 
 // Modules that multiply() may need for calls like this one.
 std::vector<Variant> product_variants(const DeviceFacts&, const MatMulCall&, bool decode, bool prompt);

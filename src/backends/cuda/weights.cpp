@@ -353,11 +353,11 @@ void unpack_rows(KernelCache& kernels, Stream& stream, const DeviceMatrix& w, in
 void unpack_rows(KernelCache& kernels, Stream& stream, const UnpackedRows& u, bool overlap_previous,
                  bool beside_previous) {
   const DeviceMatrix& w = *u.w;
+  const bool beside = beside_previous && overlap_previous;
   assert(w.form->layout != Layout::blocks || u.row0 % 8 == 0);
   assert(!u.other || (u.other->form == w.form && u.other->cols == w.cols));
   // Registers of a block beside one of matmul_many: one per multiprocessor; alone: all its threads.
-  const int64_t resident =
-      stream.device().facts().multiprocessors * (beside_previous && overlap_previous ? 1 : 4);
+  const int64_t resident = stream.device().facts().multiprocessors * (beside ? 1 : 4);
   const int64_t warps = ceil_div(u.rows, 8) * ceil_div(w.cols, 128) * (u.other ? 2 : 1);
   LaunchShape shape;
   shape.grid[0] = unsigned(std::clamp<int64_t>(ceil_div(warps, 8), 1, resident));
@@ -367,12 +367,12 @@ void unpack_rows(KernelCache& kernels, Stream& stream, const UnpackedRows& u, bo
   // A multiprocessor splits its memory into L1 and shared memory anew only when it is empty: ask for the
   // split of the product beside which this is to run.
   constexpr int kAllShared = 100;
-  if (beside_previous)
+  if (beside)
     driver::check(
         driver::api().function_set_attribute(kernel.function, driver::kFunctionSharedCarveout, kAllShared),
         "setting the split of L1 and shared memory");
   stream.launch(kernel, shape, w.piece(u.piece), u.other ? u.other->piece(u.piece) : Address{0}, w.cols,
-                u.row0, u.rows, u.to, u.other_to, int(beside_previous && overlap_previous));
+                u.row0, u.rows, u.to, u.other_to, int(beside));
 }
 
 }  // namespace cairn::cuda

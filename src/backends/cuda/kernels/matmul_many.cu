@@ -53,6 +53,7 @@ struct Epilogue {
 
 struct Experts {
   const i32* begins;
+  const i32* order;
   int count;
 };
 
@@ -196,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
             v[q] = activate<ACTIVATION>(v[q]);
           }
         }
-        const i64 at = r * e.y_stride + c;
+        const i64 at = (EXPERTS && experts.order ? experts.order[r] : r) * e.y_stride + c;
         if (e.add) {
           v[0] += e.add[at];
           if (second) v[1] += e.add[at + 1];

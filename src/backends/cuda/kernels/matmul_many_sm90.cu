@@ -9,8 +9,8 @@
 // 128 columns at a time are added to f32 sums outside of them, where the weight's block scales (128 x 128)
 // are applied too.
 //
-// EXPERTS: rows of x are sorted by expert, expert e has rows begins[e] to begins[e + 1] and rows e n to (e +
-// 1) n of w.
+// EXPERTS: rows of x are sorted by expert (those of y as `order` says), expert e has rows begins[e] to
+// begins[e + 1] and rows e n to (e + 1) n of w.
 //
 // Shapes: k and the row strides multiples of 16 bytes; any m and n. Bias, y and add as in matmul.h.
 // Dropped: clusters of two that share x or w by multicast, and 256 x 128 tiles: no faster on an H200, where
@@ -71,6 +71,7 @@ struct Scales {
 };
 struct Experts {
   const i32* begins;
+  const i32* order;  // or null: row r of x is row order[r] of y
   int count;
 };
 
@@ -255,6 +256,12 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
     }
 
     const int first_row = at.row + int(consumer) * 64, my_row = first_row + int(warp) * 16 + int(lane) / 4;
+    i64 y_at[2] = {my_row, my_row + 8};  // rows of y, then where they begin
+#pragma unroll
+    for (int q = 0; q < 2; ++q) {
+      if (EXPERTS && experts.order && my_row + 8 * q < at.row_end) y_at[q] = experts.order[my_row + 8 * q];
+      y_at[q] *= e.y_stride;
+    }
     float x_scale[2] = {1, 1};
     if constexpr (kScaled) {
       if (my_row < at.row_end) x_scale[0] = scales.x[my_row];
@@ -294,12 +301,12 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
               v[h][q] = finish(sum, bias[q % 2], e);
             }
             const int r = my_row + 8 * (q / 2), cc = c + q % 2;
-            if (ADDED && e.add && r < at.row_end && cc < n) v[h][q] += e.add[r * e.y_stride + cc];
+            if (ADDED && e.add && r < at.row_end && cc < n) v[h][q] += e.add[y_at[q / 2] + cc];
             if (!BOXED && r < at.row_end && cc < n) {
               if constexpr (OUT_F32)
-                static_cast<float*>(e.y)[r * e.y_stride + cc] = v[h][q];
+                static_cast<float*>(e.y)[y_at[q / 2] + cc] = v[h][q];
               else
-                static_cast<bf16*>(e.y)[r * e.y_stride + cc] = to_bf16(v[h][q]);
+                static_cast<bf16*>(e.y)[y_at[q / 2] + cc] = to_bf16(v[h][q]);
             }
           }
         }

@@ -40,26 +40,44 @@ extern "C" __global__ void __launch_bounds__(256, 4)
   if (!beside) wait_for_previous();
   release_next();
 #if FORM_LAYOUT == 2
-  // A warp at a time: 8 rows by 128 columns.
+  // A warp at a time: 8 rows by 128 columns; the next ones are on their way while these are decoded.
   const int lane = int(threadIdx.x) & 31, row = lane >> 2;
-  constexpr int kSections = form::kChunk / 128;
-  const i64 across = (cols + 127) / 128, chunks = (cols + form::kChunk - 1) / form::kChunk;
-  const i64 items = across * ((rows + 7) / 8), all = other ? 2 * items : items;
-  for (i64 item = i64(blockIdx.x) * 8 + (threadIdx.x >> 5); item < all; item += i64(gridDim.x) * 8) {
+  constexpr u32 kSections = form::kChunk / 128;
+  const u32 across = u32((cols + 127) / 128), items = across * u32((rows + 7) / 8),
+            all = other ? 2 * items : items;
+  const i64 chunks = (cols + form::kChunk - 1) / form::kChunk;
+  struct Section {
+    form::Codes codes;
+    form::SectionScales scales;
+    bf16* to;
+    int left;  // columns, none where the row is past the end
+  };
+  const auto load = [&](u32 item) {
     const bool second = item >= items;
-    const i64 index = second ? item - items : item, group = index / across, at = index % across;
+    const u32 index = second ? item - items : item, group = index / across, at = index % across;
     const u8* block =
         (second ? other : w) + ((row0 / 8 + group) * chunks + at / kSections) * form::kBlockBytes;
-    const int section = int(at % kSections);
-    const form::Codes codes = form::load_codes(block, section, lane);
-    const form::SectionScales scales = form::load_scales(block, section, row);
-    if (group * 8 + row >= rows) continue;
-    bf16* to = (second ? other_y : y) + (group * 8 + row) * cols + at * 128;
-    const int left = int(min(cols - at * 128, i64(128)));
-    unpack_step<0>(codes, scales, to, left);
-    unpack_step<1>(codes, scales, to, left);
-    unpack_step<2>(codes, scales, to, left);
-    unpack_step<3>(codes, scales, to, left);
+    Section s;
+    s.codes = form::load_codes(block, int(at % kSections), lane);
+    s.scales = form::load_scales(block, int(at % kSections), row);
+    s.to = (second ? other_y : y) + (i64(group) * 8 + row) * cols + i64(at) * 128;
+    s.left = i64(group) * 8 + row < rows ? int(min(cols - i64(at) * 128, i64(128))) : 0;
+    return s;
+  };
+  const u32 step = gridDim.x * 8;
+  u32 item = blockIdx.x * 8 + (threadIdx.x >> 5);
+  if (item < all) {
+    Section now = load(item);
+    for (;;) {
+      const bool more = item + step < all;
+      const Section next = load(more ? item + step : item);
+      unpack_step<0>(now.codes, now.scales, now.to, now.left);
+      unpack_step<1>(now.codes, now.scales, now.to, now.left);
+      unpack_step<2>(now.codes, now.scales, now.to, now.left);
+      unpack_step<3>(now.codes, now.scales, now.to, now.left);
+      if (!more) break;
+      now = next, item += step;
+    }
   }
 #else
   // A thread at a time: 8 columns of a row.
