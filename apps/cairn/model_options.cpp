@@ -1,7 +1,10 @@
 #include "model_options.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 
+#include "backends/cuda/device.h"
 #include "model_path.h"
 #include "terminal.h"
 
@@ -30,6 +33,10 @@ std::unique_ptr<Model::Impl> load_model(const ModelOptions& options) {
   load.on_load = [&](uint64_t done, uint64_t total) { bar.update(done, total); };
   auto model = std::make_unique<Model::Impl>(resolve_model(options.model), load, options.step_logits);
   bar.finish();
+  // Without any GPU nobody expected one.
+  const auto& memory = model->engine.memory();
+  if (!memory.why.empty() && !cuda::list_devices().empty())
+    fmt::print(stderr, "cairn: running on the CPU, not on the GPU: {}\n", memory.why);
   return model;
 }
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "backends/cuda/matmul_few.h"
 #include "backends/cuda/products.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -23,6 +24,8 @@ using program::Value;
 using program::Weight;
 
 constexpr int64_t kAlignment = 256;
+// Rows that one launch of expert_matmul_few takes.
+constexpr int64_t kMostExpertPairs = 4096;
 
 // Gate and up of the widest gated product, before they are combined.
 int64_t gated_bytes(const Program& program, const program::Bounds& bounds) {
@@ -35,6 +38,7 @@ int64_t gated_bytes(const Program& program, const program::Bounds& bounds) {
   return bytes;
 }
 
+// Of the plain kernels' cache; the attention engine has its own forms.
 Element cache_element(const kv::KvConfig& config) {
   switch (config.form) {
     case kv::KvForm::f32: return Element::f32;
@@ -43,12 +47,6 @@ Element cache_element(const kv::KvConfig& config) {
       fail(ErrorKind::unsupported, "a KV cache of {} is not supported on the GPU; use bf16",
            to_string(config.form));
   }
-}
-
-int64_t cache_bytes(const kv::KvConfig& config, kv::Part part) {
-  return round_up(kv::row_bytes(config.form, part == kv::Part::K ? config.head_dim_k : config.head_dim_v) *
-                      config.page_tokens * config.kv_heads * config.pages * config.layers,
-                  kAlignment);
 }
 
 // Press et al. 2021, for head counts that are powers of two; others interleave the next power's slopes.
@@ -132,7 +130,7 @@ ExecutorNeeds executor_needs(const Program& program, std::span<const codecs::Sto
                              const ExecutorOptions& options) {
   ExecutorNeeds needs;
   needs.weights = ModelWeights::bytes_needed(program, stored, {options.exact});
-  needs.kv = uint64_t(cache_bytes(kv, kv::Part::K) + cache_bytes(kv, kv::Part::V));
+  needs.kv = device_kv_bytes(kv);
   needs.scratch = uint64_t(plan_arena(program, bounds).bytes + gated_bytes(program, bounds));
   for (const auto& rope : program.ropes)
     needs.scratch += uint64_t(bounds.tokens * rope.rotary_dim * 4 + kAlignment);
@@ -158,9 +156,7 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
       arena_(device, size_t(plan_.bytes)),
       gated_(device, size_t(gated_bytes(program, bounds))),
       layout_(std::make_unique<Inputs>(program, bounds, kv.config().pages)) {
-  cache_element(kv.config());
-  kv_memory_ =
-      Buffer(device, size_t(cache_bytes(kv.config(), kv::Part::K) + cache_bytes(kv.config(), kv::Part::V)));
+  kv_memory_ = Buffer(device, size_t(device_kv_bytes(kv.config())));
   inputs_ = Buffer(device, size_t(layout_->words) * 4);
   staging_ = PinnedBuffer(device, size_t(layout_->words) * 4);
   const int64_t vocabulary = program.width(program.logits), dim = program.width(program.hidden);
@@ -197,6 +193,7 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
   stream_.synchronize();
   fused_ropes_.resize(program.instructions.size());
   if (!options.exact) prepare_fast_kernels();
+  if (!attention_) cache_element(kv.config());  // refuses forms that only the attention engine has
 }
 
 Executor::~Executor() = default;
@@ -228,6 +225,7 @@ class Executor::Step {
       if (const auto* matmul = std::get_if<program::MatMul>(&instruction.operation)) execute(*matmul);
       if (const auto* gated = std::get_if<program::GatedMatMul>(&instruction.operation)) execute(*gated);
       if (const auto* logits = std::get_if<program::Logits>(&instruction.operation)) execute(*logits);
+      if (const auto* experts = std::get_if<program::ExpertMatMul>(&instruction.operation)) execute(*experts);
     }
     return all;
   }
@@ -375,8 +373,8 @@ class Executor::Step {
     converted_of_ = {};
     // Only a kernel can be overlapped by the next one, not a copy; in a trace an instruction's time is its
     // own.
-    // Kernels of a step of new tokens are short: each starts while the one ahead of it ends (253 instead of 225 tokens a
-    // second, Llama 8B on one H200). A prompt's are long, and lose a few percent by it.
+    // Kernels of a step of new tokens are short: each starts while the one ahead of it ends (253 instead of
+    // 225 tokens a second, Llama 8B on one H200). A prompt's are long, and lose a few percent by it.
     launch_.overlap = decode_rows_ == sizes_.tokens && !after_copy_ && !traced_;
     after_copy_ = false;
     std::visit([&](const auto& op) { execute(op); }, instruction.operation);
@@ -467,8 +465,7 @@ class Executor::Step {
   }
   // Collecting, a call only says which modules it will need.
   void multiply(std::span<const MatMulCall> calls, int64_t decode_rows) {
-    if (!collected_)
-      return cuda::multiply(e_.kernels_, e_.stream_, calls, decode_rows, e_.halves_);
+    if (!collected_) return cuda::multiply(e_.kernels_, e_.stream_, calls, decode_rows, e_.scratch_);
     const bool scores = decode_rows == calls.front().m;
     for (const auto& c : calls)
       for (auto& v : product_variants(e_.device_.facts(), c, true, !scores))
@@ -560,12 +557,9 @@ class Executor::Step {
 
   PlainCache cache(int32_t slot) const {
     const auto& c = e_.kv_.config();
-    const auto layer = [&](int dim) {
-      return Address(kv::row_bytes(c.form, dim) * c.page_tokens * c.kv_heads * c.pages * slot);
-    };
-    const Address base = e_.kv_memory_.address();
-    return {base + layer(c.head_dim_k),
-            base + Address(cache_bytes(c, kv::Part::K)) + layer(c.head_dim_v),
+    const DeviceKv kv = device_kv();
+    return {kv.layer(kv::Part::K, slot),
+            kv.layer(kv::Part::V, slot),
             cache_element(c),
             c.kv_heads,
             c.head_dim_k,
@@ -631,9 +625,32 @@ class Executor::Step {
   }
   void execute(const program::ExpertMatMul& op) {
     const int64_t top_k = width(op.chosen), pairs = rows(op.chosen) * top_k;
+    if (std::all_of(op.products.begin(), op.products.end(),
+                    [&](const auto& p) { return e_.weights_.is_packed(p.weight); }))
+      return multiply_experts(op, top_k);
+    if (collected_) return;
     for (const auto& p : op.products)
       launch_.matmul_plain(at(op.x), e_.weights_.plain(p.weight), e_.weights_.vector(p.bias), at(p.y), pairs,
                            at(op.chosen).address, op.per_choice ? 1 : top_k);
+  }
+  // Both classes take the kernels for few rows, which read a chosen expert once for every eight rows that
+  // chose it.
+  void multiply_experts(const program::ExpertMatMul& op, int64_t top_k) {
+    const int64_t tokens = rows(op.chosen), together = kMostExpertPairs / top_k;
+    const Operand x = left_side(op.x, op.products.front().weight);
+    for (const auto& p : op.products) {
+      if (collected_)
+        collected_->push_back(
+            expert_matmul_few_variant(*e_.weights_.packed(p.weight).form, false, e_.device_.facts()));
+      for (int64_t first = 0; first < tokens && !collected_; first += together) {
+        const int64_t count = std::min(together, tokens - first), x_rows = op.per_choice ? top_k : 1;
+        MatMulCall c = call(x, p.weight, p.bias, at(p.y), count * top_k);
+        c.x += Address(first * x_rows * width(op.x) * 2);
+        c.y += Address(first * top_k * width(p.y) * bytes_of(at(p.y).element));
+        const ExpertChoice choice{at(op.chosen).address + Address(first * top_k * 4), top_k, op.per_choice};
+        expert_matmul_few(e_.kernels_, e_.stream_, {&c, 1}, choice);
+      }
+    }
   }
   void execute(const program::ExpertCombine& op) {
     launch_.expert_combine(at(op.x), at(op.weights).address, at(op.y), rows(op.y), width(op.x),
@@ -656,22 +673,23 @@ class Executor::Step {
 };
 
 void Executor::prepare_fast_kernels() {
-  size_t scratch = 0;
+  uint64_t scratch = 0;
   int64_t converted = 0;
   for (const auto& instruction : program_.instructions) {
     const auto note = [&](Value x, Weight w, bool gated) {
       if (weights_.is_packed(w) && elements_[size_t(x.id)] == Element::f32)
         converted = std::max(converted, bounds_.of(program_.info(x).shape.front()) * program_.width(x) * 2);
-      if (weights_.is_packed(w))
-        scratch = std::max(scratch, product_scratch_bytes(weights_.packed(w), gated));
+      if (weights_.is_packed(w)) scratch = std::max(scratch, matmul_many_half(weights_.packed(w), gated));
     };
     if (const auto* op = std::get_if<program::MatMul>(&instruction.operation))
+      for (const auto& p : op->products) note(op->x, p.weight, false);
+    if (const auto* op = std::get_if<program::ExpertMatMul>(&instruction.operation))
       for (const auto& p : op->products) note(op->x, p.weight, false);
     if (const auto* op = std::get_if<program::GatedMatMul>(&instruction.operation))
       note(op->x, op->gate, true), note(op->x, op->up, false);
   }
-  unpacked_ = Buffer(device_, scratch);
-  halves_ = {unpacked_.address(), scratch / 2};
+  unpacked_ = Buffer(device_, 2 * scratch);
+  scratch_ = {unpacked_.address(), scratch};
   converted_ = Buffer(device_, size_t(converted));
 
   std::vector<AttentionKind> kinds;

@@ -71,7 +71,7 @@ class Executor final : public backends::Executor {
   std::vector<Address> frequencies_, slopes_;  // of the rope tables; of the ALiBi attentions
   backends::StepTimes times_;
   Buffer constants_, unpacked_, converted_;
-  ManyScratch halves_;  // of unpacked_
+  ManyScratch scratch_;  // in unpacked_
   std::vector<FusedRope> fused_ropes_;
   std::vector<int> attention_kinds_;
   std::unique_ptr<AttentionEngine> attention_;  // null: the plain kernels

@@ -24,13 +24,9 @@ TableKind table_kind(CodecId id) {
   return id == CodecId::f32 ? TableKind::f32 : id == CodecId::f16 ? TableKind::f16 : TableKind::bf16;
 }
 
-// Which matrices the fast kernels multiply: those in a form of weights.h, and not those of experts, which are
-// plain f32.
-std::vector<bool> packed_matrices(const Program& program, std::span<const StoredWeight> stored, bool exact) {
+// Which matrices the fast kernels multiply: those in a form of weights.h. The others are plain f32.
+std::vector<bool> packed_matrices(std::span<const StoredWeight> stored, bool exact) {
   std::vector<bool> packed(stored.size(), !exact);
-  for (const auto& instruction : program.instructions)
-    if (const auto* op = std::get_if<program::ExpertMatMul>(&instruction.operation))
-      for (const auto& product : op->products) packed[size_t(product.weight.id)] = false;
   for (size_t i = 0; i < stored.size(); ++i)
     if (!form_of(stored[i].transposed ? CodecId::f32 : stored[i].codec) || stored[i].cols % 8 != 0)
       packed[i] = false;
@@ -54,7 +50,7 @@ struct Places {
       : matrix(stored.size(), -1),
         vector(stored.size(), -1),
         table(stored.size(), -1),
-        packed(packed_matrices(program, stored, options.exact)) {
+        packed(packed_matrices(stored, options.exact)) {
     const auto roles = program::weight_roles(program);
     const auto place = [&](int64_t size) {
       const int64_t at = bytes;

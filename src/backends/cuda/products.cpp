@@ -23,8 +23,6 @@ MatMulCall rows_from(MatMulCall call, int64_t first, int64_t count) {
 
 }  // namespace
 
-size_t product_scratch_bytes(const DeviceMatrix& w, bool gated) { return matmul_many_scratch(w, gated); }
-
 void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> calls, int64_t decode_rows,
               ManyScratch& scratch) {
   const int64_t m = calls.front().m;

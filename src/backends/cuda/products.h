@@ -12,12 +12,8 @@
 
 namespace cairn::cuda {
 
-// Scratch that products with this weight need when they have rows of class prompt.
-size_t product_scratch_bytes(const DeviceMatrix&, bool gated);
-
 // Calls that share x, m and add; rows [0, decode_rows) are of class decode, the rest of class prompt.
-// scratch: halves of the largest product_scratch_bytes together; one object for all calls on the stream.
-void multiply(KernelCache&, Stream&, std::span<const MatMulCall>, int64_t decode_rows, ManyScratch& scratch);
+void multiply(KernelCache&, Stream&, std::span<const MatMulCall>, int64_t decode_rows, ManyScratch&);
 
 // Modules that multiply() may need for calls like this one.
 std::vector<Variant> product_variants(const DeviceFacts&, const MatMulCall&, bool decode, bool prompt);

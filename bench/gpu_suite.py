@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Everything that needs a GPU, in one go: tests, whole models against transformers, benches. Writes one JSON per part.
+
+usage: bench/gpu_suite.py --build BUILD --out FOLDER [--models FOLDER] [--sanitize] [--only PART,...]
+
+BUILD holds the programs (cairn, engine_gpu_test, backends_cuda_gpu_test, dump_logits, cuda_*_bench). MODELS holds
+8b-bf16.gguf and 8b-q4_k_m.gguf of the Llama-3.1-8B shape; parts that need them are skipped, loudly, without. The table of
+the bars is printed at the end. --sanitize runs compute-sanitizer over a part of the tests (minutes).
+"""
+import argparse
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def run(command, timeout=300):
+    start = time.time()
+    try:
+        p = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=timeout)
+        return p.returncode, p.stdout, p.stderr, time.time() - start
+    except (subprocess.TimeoutExpired, OSError) as e:
+        return 124, "", str(e), time.time() - start
+
+
+class Suite:
+    def __init__(self, a):
+        self.a, self.out, self.failed = a, pathlib.Path(a.out), []
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.build = pathlib.Path(a.build)
+        gpu = run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"])[1].strip()
+        self.header = {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), "gpu": gpu,
+                       "command": " ".join(["bench/gpu_suite.py"] + sys.argv[1:])}
+
+    def write(self, name, value):
+        (self.out / f"{name}.json").write_text(json.dumps({**self.header, name: value}, indent=1) + "\n")
+
+    def tests(self):
+        rows = []
+        for program in ("backends_cuda_gpu_test", "engine_gpu_test"):
+            code, out, err, seconds = run([self.build / program, "--gtest_brief=1"], 500)
+            last = [line for line in out.splitlines() if "PASSED" in line or "FAILED" in line or "tests ran" in line][-6:]
+            rows.append({"program": program, "exit": code, "seconds": round(seconds, 1), "says": last})
+            print(program, "exit", code, *last, sep="\n  ", flush=True)
+            if code:
+                self.failed.append(program)
+        self.write("tests", rows)
+
+    def sanitizer(self):
+        rows = []
+        for tool in ("memcheck", "racecheck"):
+            code, out, err, seconds = run(
+                ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", self.build / "engine_gpu_test",
+                 "--gtest_brief=1", "--gtest_filter=*AnswersWithTensorCores/qwen3:*AnswersWithTensorCores/gemma2"], 280)
+            says = [line for line in out.splitlines() if "SUMMARY" in line or "PASSED" in line or "FAILED" in line][-4:]
+            rows.append({"tool": tool, "exit": code, "seconds": round(seconds, 1), "says": says})
+            print("compute-sanitizer", tool, "exit", code, *says, flush=True)
+            if code:
+                self.failed.append("compute-sanitizer " + tool)
+        self.write("sanitizer", rows)
+
+    def models(self):
+        code, out, err, _ = run([sys.executable, HERE.parent / "tools/gpu_model_check.py", self.build / "dump_logits", "--out",
+                                 self.out / "model_check.json"], 300)
+        print(out.strip(), flush=True)
+        if code:
+            self.failed.append("gpu_model_check")
+
+    def bench(self):
+        folder = pathlib.Path(self.a.models or ".")
+        rows = {}
+        cases = [("8b-bf16.gguf", ["-p", "512,2048,8192,32768", "-n", "128", "-r", "3"]),
+                 ("8b-bf16.gguf", ["-p", "0", "-n", "32", "-d", "32768", "-r", "3"]),
+                 ("8b-q4_k_m.gguf", ["-p", "512,2048", "-n", "128", "-r", "3"]),
+                 ("8b-q4_k_m.gguf", ["-p", "0", "-n", "32", "-d", "32768", "-r", "3"])]
+        for file in ("8b-bf16.gguf", "8b-q4_k_m.gguf"):
+            cases += [(file, ["-p", "0", "-n", "32", "-b", batch, "-r", "3"]) for batch in ("8", "16", "64")]
+        for file, flags in cases:
+            if not (folder / file).exists():
+                print(f"SKIPPED: {folder / file} is missing", flush=True)
+                continue
+            code, out, err, _ = run([self.build / "cairn", "bench", folder / file, "--device", "cuda", "--json", *flags], 200)
+            if code:
+                print(file, *flags, "failed:", err[-300:], flush=True)
+                self.failed.append(f"bench {file}")
+                continue
+            result = json.loads(out)
+            rows.setdefault(file, {"read_gb_per_second": result["read_gb_per_second"], "results": []})["results"] += [
+                {k: r[k] for k in ("test", "depth", "tokens_per_second", "gb_per_second", "gflop_per_second",
+                                   "share_of_read_bandwidth", "host_us_per_step") if k in r} for r in result["results"]]
+            for r in result["results"]:
+                print(f"{file:16} {r['test']:10} depth {r['depth']:6}: {r['tokens_per_second']:10.1f} tok/s, "
+                      f"{100 * r['share_of_read_bandwidth']:.1f} % of {result['read_gb_per_second']:.0f} GB/s, "
+                      f"{r['gflop_per_second'] / 1000:.0f} TFLOP/s", flush=True)
+        self.write("bench", rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--models")
+    parser.add_argument("--sanitize", action="store_true")
+    parser.add_argument("--only", default="tests,models,bench")
+    a = parser.parse_args()
+    suite = Suite(a)
+    for part in a.only.split(","):
+        getattr(suite, part)()
+    if a.sanitize:
+        suite.sanitizer()
+    print("failed:", ", ".join(suite.failed) or "nothing")
+    sys.exit(bool(suite.failed))
+
+
+if __name__ == "__main__":
+    main()
