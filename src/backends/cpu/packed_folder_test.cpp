@@ -97,8 +97,8 @@ TEST_F(PackedFolderTest, NoFolderIsNoReasonToFail) {
 
 TEST_F(PackedFolderTest, TheEnvironmentDecides) {
   EXPECT_EQ(PackedFolder::from_environment().path, "");
-  setenv("HOME", "/home/x", 1);
-  EXPECT_EQ(PackedFolder::from_environment().path, "/home/x/.cache/cairn/packed");
+  setenv("HOME", "/someone", 1);
+  EXPECT_EQ(PackedFolder::from_environment().path, "/someone/.cache/cairn/packed");
   setenv("CAIRN_CACHE", "/own", 1);
   EXPECT_EQ(PackedFolder::from_environment().path, "/own/packed");
   setenv("CAIRN_WEIGHT_CACHE", "3", 1);
