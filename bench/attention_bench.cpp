@@ -1,7 +1,8 @@
 // Attention of one layer after the other over a paged cache: GB/s of keys and values in decode, GFLOP/s in
 // prefill, beside the read bandwidth and the FMA peak measured in the same minutes.
 //
-//   attention_bench [threads] [heads kv_heads head_dim layers] [decode|prefill|all] [f32|f16|bf16|q8_0] [tokens of decode]
+//   attention_bench [threads] [heads kv_heads head_dim layers] [decode|prefill|all] [f32|f16|bf16|q8_0]
+//                   [tokens of decode]
 #include <fmt/core.h>
 
 #include <algorithm>
