@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "program/value.h"
 
 namespace cairn::program {
@@ -49,5 +51,9 @@ struct Attention {
     if (alibi) d.field("alibi", std::string_view("yes"));
   }
 };
+
+// ALiBi's slope of each head (Press et al. 2021). Head counts that are no power of two take the next power's
+// in between.
+std::vector<float> alibi_slopes(int64_t heads);
 
 }  // namespace cairn::program

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cassert>
 #include <cmath>
 #include <cstring>
@@ -506,12 +505,7 @@ class Executor::Step {
     params.sinks = e_.weights_.vector(op.sinks);
     std::vector<float> slopes;
     if (op.alibi) {
-      // Press et al. 2021, for head counts that are powers of two; others interleave the next power's slopes.
-      const auto power = std::bit_floor(uint64_t(op.heads));
-      for (int64_t h = 0; h < op.heads; ++h)
-        slopes.push_back(h < int64_t(power)
-                             ? std::exp2(-8.f * float(h + 1) / float(power))
-                             : std::exp2(-4.f * float(2 * (h - int64_t(power)) + 1) / float(power)));
+      slopes = program::alibi_slopes(op.heads);
       params.alibi_slopes = slopes.data();
     }
     attention(e_.pool_, params, attention_plan_, e_.kv_, op.slot, f32(op.q), f32(op.y), e_.attention_);

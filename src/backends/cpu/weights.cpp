@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "program/weight_roles.h"
 
 namespace cairn::cpu {
 namespace {
@@ -17,43 +18,6 @@ using program::Weight;
 
 // Bytes of the file that a thread packs at a time.
 constexpr uint64_t kPackChunk = uint64_t{1} << 20;
-
-enum Role : unsigned { kMatrix = 1, kTable = 2, kVector = 4 };
-
-// What the program's instructions do with each weight.
-struct Roles {
-  explicit Roles(const Program& program) : of(program.weights.size(), 0) {
-    for (const auto& instruction : program.instructions)
-      std::visit([&](const auto& op) { note(op); }, instruction.operation);
-  }
-  void add(Weight w, unsigned role) {
-    if (w) of[size_t(w.id)] |= role;
-  }
-  void products(const std::vector<program::Product>& products) {
-    for (const auto& product : products) add(product.weight, kMatrix), add(product.bias, kVector);
-  }
-  void note(const program::Embed& op) { add(op.table, kTable); }
-  void note(const program::MatMul& op) { products(op.products); }
-  void note(const program::GatedMatMul& op) { add(op.gate, kMatrix), add(op.up, kMatrix); }
-  void note(const program::Logits& op) { add(op.weight, kMatrix), add(op.bias, kVector); }
-  void note(const program::ExpertMatMul& op) { products(op.products); }
-  void note(const program::RmsNorm& op) { add(op.weight, kVector); }
-  void note(const program::LayerNorm& op) { add(op.weight, kVector), add(op.bias, kVector); }
-  void note(const program::AddRmsNorm& op) { add(op.weight, kVector); }
-  void note(const program::Attention& op) { add(op.sinks, kVector); }
-  void note(const program::GatherRows&) {}
-  void note(const program::Activate&) {}
-  void note(const program::GatedActivation&) {}
-  void note(const program::Add&) {}
-  void note(const program::Clamp&) {}
-  void note(const program::SoftCap&) {}
-  void note(const program::GateRows&) {}
-  void note(const program::Rope&) {}
-  void note(const program::KvWrite&) {}
-  void note(const program::Route&) {}
-  void note(const program::ExpertCombine&) {}
-  std::vector<unsigned> of;
-};
 
 // A transposed weight is turned once and held as f32.
 codecs::CodecId packed_codec(const StoredWeight& weight) {
@@ -74,10 +38,10 @@ size_t piece_bytes(const MatMulKernel& kernel, const StoredWeight& weight) {
 }  // namespace
 
 std::vector<MatrixPlan> plan_matrices(const Program& program, std::span<const StoredWeight> stored) {
-  const Roles roles(program);
+  const auto roles = program::weight_roles(program);
   std::vector<MatrixPlan> plans;
   for (size_t i = 0; i < stored.size(); ++i) {
-    if (!(roles.of[i] & kMatrix)) continue;
+    if (!roles[i].matrix) continue;
     const auto& kernel = require_kernel(stored[i], program.weights[i].name);
     plans.push_back({i, &kernel, piece_bytes(kernel, stored[i]), stored[i].pieces.size()});
   }
@@ -85,15 +49,14 @@ std::vector<MatrixPlan> plan_matrices(const Program& program, std::span<const St
 }
 
 uint64_t Weights::bytes_needed(const Program& program, std::span<const StoredWeight> stored) {
-  const Roles roles(program);
+  const auto roles = program::weight_roles(program);
   uint64_t total = 0;
   for (size_t i = 0; i < stored.size(); ++i) {
     const auto& weight = stored[i];
-    if (roles.of[i] & kMatrix)
+    if (roles[i].matrix)
       total += piece_bytes(require_kernel(weight, program.weights[i].name), weight) * weight.pieces.size();
-    if (roles.of[i] & kVector) total += uint64_t(weight.cols) * sizeof(float);
-    if ((roles.of[i] & kTable) && weight.transposed)
-      total += uint64_t(weight.rows * weight.cols) * sizeof(float);
+    if (roles[i].vector) total += uint64_t(weight.cols) * sizeof(float);
+    if (roles[i].table && weight.transposed) total += uint64_t(weight.rows * weight.cols) * sizeof(float);
   }
   return total;
 }
@@ -105,14 +68,14 @@ Weights::Weights(const Program& program, std::span<const StoredWeight> stored,
       matrices_(stored.size()),
       tables_(stored.size()),
       vectors_(stored.size()) {
-  const Roles roles(program);
+  const auto roles = program::weight_roles(program);
   for (size_t i = 0; i < stored.size(); ++i) {
     const auto& weight = stored[i];
-    if (roles.of[i] & kVector) {
+    if (roles[i].vector) {
       vectors_[i] = codecs::decode_vector(weight);
       bytes_ += vectors_[i].size() * sizeof(float);
     }
-    if (roles.of[i] & kTable) {
+    if (roles[i].table) {
       auto& table = tables_[i];
       table = {&codecs::codec(packed_codec(weight)), weight.pieces.front().data, weight.rows, weight.cols, 0};
       table.row_bytes = *codecs::row_bytes(*table.codec, uint64_t(weight.cols));

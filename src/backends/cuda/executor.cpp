@@ -1,10 +1,8 @@
 #include "backends/cuda/executor.h"
 
 #include <algorithm>
-#include <bit>
 #include <cassert>
 #include <chrono>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 
@@ -47,16 +45,6 @@ Element cache_element(const kv::KvConfig& config) {
       fail(ErrorKind::unsupported, "a KV cache of {} is not supported on the GPU; use bf16",
            to_string(config.form));
   }
-}
-
-// Press et al. 2021, for head counts that are powers of two; others interleave the next power's slopes.
-std::vector<float> alibi_slopes(int64_t heads) {
-  std::vector<float> slopes;
-  const auto power = int64_t(std::bit_floor(uint64_t(heads)));
-  for (int64_t h = 0; h < heads; ++h)
-    slopes.push_back(h < power ? std::exp2(-8.f * float(h + 1) / float(power))
-                               : std::exp2(-4.f * float(2 * (h - power) + 1) / float(power)));
-  return slopes;
 }
 
 std::vector<Variant> unique(const std::vector<Variant>& variants) {
@@ -176,7 +164,7 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
     slope_offsets.push_back(SIZE_MAX);
     if (const auto* op = std::get_if<program::Attention>(&instruction.operation); op && op->alibi) {
       slope_offsets.back() = constants.size();
-      const auto slopes = alibi_slopes(op->heads);
+      const auto slopes = program::alibi_slopes(op->heads);
       constants.insert(constants.end(), slopes.begin(), slopes.end());
     }
     if (const auto* op = std::get_if<program::Embed>(&instruction.operation);
