@@ -42,7 +42,10 @@ class Suite:
     def tests(self):
         rows = []
         for program in ("backends_cuda_gpu_test", "engine_gpu_test"):
-            code, out, err, seconds = run([self.build / program, "--gtest_brief=1"], 500)
+            if not (self.build / program).exists():
+                print(f"SKIPPED: {self.build / program} is missing", flush=True)
+                continue
+            code, out, err, seconds = run([self.build / program, "--gtest_brief=1"], 500)  # GTEST_FILTER may narrow it
             last = [line for line in out.splitlines() if "PASSED" in line or "FAILED" in line or "tests ran" in line][-6:]
             rows.append({"program": program, "exit": code, "seconds": round(seconds, 1), "says": last})
             print(program, "exit", code, *last, sep="\n  ", flush=True)
