@@ -151,12 +151,13 @@ struct Bench {
     const double time = seconds(
         [&](int i) { matmul_few(kernels, stream, products[size_t(i)].calls, tiling); }, int(products.size()));
     report(s.name, f, m, products[0].bytes, time,
-           fmt::format("rt {} tt {} kw {} rw {} cl {} st {} mb {} bpm {}", tiling.row_tiles,
-                       tiling.token_tiles, tiling.k_warps, tiling.row_warps, tiling.cluster, tiling.stages,
-                       tiling.min_blocks, tiling.blocks_per_multiprocessor));
+           fmt::format("p {} rt {} kw {} rw {} cl {} st {} mb {} bpm {} {}", tiling.parts, tiling.row_tiles,
+                       tiling.k_warps, tiling.row_warps, tiling.cluster, tiling.stages, tiling.min_blocks,
+                       tiling.blocks_per_multiprocessor, tiling.unrolled ? "unrolled" : ""));
   }
 
-  void chain(const Form& f, int64_t m) {
+  // blocks: of a multiprocessor, 0 as chosen
+  void chain(const Form& f, int64_t m, int blocks) {
     const auto all = shapes();
     size_t at = 0;
     std::vector<Product> products(64);
@@ -165,34 +166,53 @@ struct Bench {
       fill(products[i], f, all[i % 4], m, at), bytes += products[i].bytes;
     const double time = seconds(
         [&](int) {
-          for (auto& p : products) matmul_few(kernels, stream, p.calls);
+          for (auto& p : products) {
+            int64_t rows = 0;
+            for (const auto& call : p.calls) rows += call.w->rows;
+            auto t = few_tiling(f, rows, p.weights[0].cols, m, p.calls[0].up != nullptr, device.facts());
+            if (blocks) t.blocks_per_multiprocessor = blocks;
+            matmul_few(kernels, stream, p.calls, t);
+          }
         },
         1);
-    report("16 layers", f, m, bytes, time, "chain");
+    report("16 layers", f, m, bytes, time, fmt::format("chain, {} blocks", blocks));
   }
 };
 
 std::vector<FewTiling> candidates(const Form& f, int64_t m) {
-  const bool rows = f.layout != Layout::blocks;
+  const bool blocks = f.layout == Layout::blocks;
   const int tt = m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 : 8;
-  const bool one = m == 1;
   std::vector<FewTiling> c;
-  const auto add = [&](int rt, int kw, int rw, int cl, int stages, int mb, int bpm) {
-    FewTiling t{rt, tt, kw, rw, cl, stages, mb, bpm, one};
-    while (t.stages > 2 && few_shared_bytes(f, t) > (mb > 1 ? 113u : 227u) * 1024) --t.stages;
+  // fill: how much of a multiprocessor's shared memory a block may take, in blocks
+  const auto add = [&](int rt, int parts, int kw, int rw, int cl, int fill, int mb, int bpm) {
+    FewTiling t{rt, tt, parts, kw, rw, cl, 8, mb, bpm, m == 1};
+    while (t.stages > 2 && few_shared_bytes(f, t) > (227u / unsigned(fill) - (fill > 1)) * 1024) --t.stages;
+    const bool sums = f.scales == Scales::bytes_min && rw >= 4;
+    if (few_shared_bytes(f, t) > 227u * 1024 || (blocks && sums && t.stages < 3)) return;
     if (std::find(c.begin(), c.end(), t) == c.end()) c.push_back(t);
+    t.unrolled = true;
+    if (blocks && m > 16 && std::find(c.begin(), c.end(), t) == c.end()) c.push_back(t);
   };
-  if (m <= 8) {
-    add(1, 8, 1, 1, 8, 2, 1), add(1, 8, 1, 1, 4, 2, 1), add(1, 8, 1, 1, 3, 2, 2), add(1, 8, 1, 1, 10, 1, 1);
-    add(2, 8, 1, 1, 3, 2, 1), add(2, 8, 1, 1, 5, 1, 1);
-  } else {
-    if (m <= 32) add(1, 8, 1, 1, 4, 1, 1), add(2, 8, 1, 1, 4, 1, 1);
-    if (rows && m <= 16) add(4, 8, 1, 1, 4, 1, 1);
-    add(1, 1, 8, 8, 8, 2, 1), add(1, 1, 8, 8, 8, 1, 1);
-    add(1, 2, 4, 4, 8, 2, 1);
-    add(1, 1, 8, 1, 8, 2, 1);
-    if (rows)
-      add(2, 1, 8, 8, 8, 1, 1), add(2, 1, 8, 1, 8, 1, 1), add(2, 2, 4, 4, 8, 1, 1), add(1, 1, 16, 1, 4, 1, 1);
+  for (const int p : {few_parts(f)}) {
+    const int few = 8 / p;  // row warps that make 8 warps
+    if (m <= 8) {
+      for (const int rt : {1, 2}) {
+        add(rt, p, p, few, 1, 2, 2, 1), add(rt, p, p, few, 1, 2, 2, 2), add(rt, p, p, few, 1, 1, 1, 1);
+        add(rt, p, p, 2 * few, 1, 1, 1, 1), add(rt, p, p, 2 * few, 1, 2, 2, 1);
+        if (blocks) add(rt, p, p, 2 * few, 1, 2, 2, 2), add(rt, p, p, few, 1, 3, 2, 3);
+      }
+    } else if (m <= 16) {
+      for (const int rt : {1, 2}) {
+        add(rt, p, p, few, 1, 2, 2, 1), add(rt, p, p, few, 1, 1, 1, 1), add(rt, p, p, 2 * few, 1, 1, 1, 1);
+        add(rt, p, p, 2 * few, 1, 2, 2, 1), add(rt, p, p / 2, 4, 2, 1, 1, 1);
+      }
+    }
+    if (m > 8) {
+      add(1, p, 1, 8, 1, 2, 2, 1), add(1, p, 1, 16, 1, 1, 1, 1), add(1, p, 1, 8, p, 2, 2, 1);
+      add(1, p, 1, 16, p, 1, 1, 1), add(2, p, 1, 8, p, 1, 1, 1), add(2, p, 1, 8, 1, 1, 1, 1);
+      add(1, p, p / 2, 4, 2, 1, 1, 1), add(1, p, 2, 4, p / 2, 2, 2, 1), add(1, p, 2, 8, p / 2, 1, 1, 1);
+      if (p == 4) add(1, p, 4, 4, 1, 1, 1, 1);
+    }
   }
   return c;
 }
@@ -235,7 +255,7 @@ int run(int argc, char** argv) {
     for (const auto& r : rows) {
       const Form& f = form(name);
       const int64_t m = std::stoll(r);
-      if (chain) bench.chain(f, m);
+      if (chain) bench.chain(f, m, 0), bench.chain(f, m, 2);
       for (const auto& s : Bench::shapes()) {
         if (!only.empty() && std::find(only.begin(), only.end(), s.name) == only.end()) continue;
         int64_t total = 0;

@@ -9,7 +9,7 @@
 namespace cairn::cuda {
 namespace {
 
-constexpr int kMostSegments = 4, kParts = 8;
+constexpr int kMostSegments = 4;
 // As in matmul_few.cu: the lists of one launch.
 constexpr int64_t kMostPairs = 4096, kMostExperts = 1024;
 constexpr size_t kExpertSharedBytes = 2 * kMostPairs + kMostExperts / 8 + 128;
@@ -35,21 +35,30 @@ int token_tiles_for(int64_t m) { return m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 :
 
 int tile_groups(const FewTiling& t) { return 2 * t.row_tiles * t.row_warps; }
 
+bool shares_sums(const Form& f, const FewTiling& t) {
+  const bool minima =
+      f.scales == Scales::half_min || f.scales == Scales::bytes_min || f.scales == Scales::nibbles_min;
+  return f.layout == Layout::blocks && minima && t.row_warps >= 4 && !t.one_token;
+}
+
 }  // namespace
 
-size_t few_shared_bytes(const Form& f, const FewTiling& t) {
-  const size_t warps = size_t(t.k_warps * t.row_warps);
-  const size_t weights = warps * size_t(t.stages) * size_t(2 * t.row_tiles) * size_t(f.block_bytes());
-  const size_t x =
-      size_t(t.k_warps * t.stages) * size_t(f.chunk) * 2 * (t.one_token ? 1 : 8u * size_t(t.token_tiles));
-  const size_t partials =
-      size_t(t.k_warps) * (t.one_token ? 1 : 8u * size_t(t.token_tiles)) * size_t(8 * tile_groups(t) + 4) * 4;
-  return t.row_warps > 1 ? std::max(weights + x, partials) : weights + x + partials;
+size_t few_shared_bytes(const Form& f, const FewTiling& t) {  // as laid out in matmul_few.cu
+  const int warps = t.k_warps * t.row_warps, tokens = t.one_token ? 1 : 8 * t.token_tiles;
+  const bool halves = f.layout == Layout::blocks && f.group == 16;
+  const int weights = warps * t.stages * 2 * t.row_tiles * f.block_bytes();
+  const int x = (t.one_token ? warps : t.k_warps) * t.stages * f.chunk * 2 * tokens;
+  const int sums = shares_sums(f, t) ? 2 * t.k_warps * f.chunk / 32 * (halves ? 2 : 1) * tokens * 4 : 0;
+  const bool walks = t.k_warps == t.parts;  // over many tiles
+  const int partials =
+      (walks && t.token_tiles == 1 ? 2 : 1) * t.k_warps * tokens * (8 * tile_groups(t) + 4) * 4;
+  return size_t(walks ? weights + x + sums + partials : std::max(weights + x + sums, partials));
 }
 
 Variant few_variant(const Form& f, const FewTiling& t, bool gated, bool experts) {
   Variant v{"matmul_few.cu", f.defines()};
-  for (const auto& [name, value] : {std::pair{"ROW_TILES", t.row_tiles},
+  for (const auto& [name, value] : {std::pair{"PARTS", t.parts},
+                                    {"ROW_TILES", t.row_tiles},
                                     {"TOKEN_TILES", t.token_tiles},
                                     {"K_WARPS", t.k_warps},
                                     {"ROW_WARPS", t.row_warps},
@@ -57,29 +66,66 @@ Variant few_variant(const Form& f, const FewTiling& t, bool gated, bool experts)
                                     {"STAGES", t.stages},
                                     {"MIN_BLOCKS", t.min_blocks},
                                     {"ONE_TOKEN", int(t.one_token)},
+                                    {"UNROLLED", int(t.unrolled)},
                                     {"GATED", int(gated)},
                                     {"EXPERTS", int(experts)}})
     v.defines.push_back(fmt::format("{}={}", name, value));
   return v;
 }
 
+int few_parts(const Form&) { return 8; }
+
+// Chosen by measurements on an H200 with the shapes of an 8B model (bench/cuda_matmul_bench --sweep).
 FewTiling few_tiling(const Form& f, int64_t rows, int64_t, int64_t m, bool gated, const DeviceFacts& device) {
+  const bool blocks = f.layout == Layout::blocks;
+  // Which of the larger tilings a form's registers allow (KernelFamilies.CompileWithoutSpilling).
+  const bool light = f.scales == Scales::bytes_min && device.capability >= 90;
+  const int64_t all_rows = rows * (gated ? 2 : 1);
+  // A block of a walking kernel gets this many rows; a tile of 32 of them should not stay half empty.
+  const int64_t share = ceil_div(all_rows, device.multiprocessors);
+  const bool tall = share * 100 >= round_up(share, 32) * 85;
+  const bool many = all_rows >= 112 * device.multiprocessors || device.capability < 90;
   FewTiling t;
   t.token_tiles = token_tiles_for(m);
   t.one_token = m == 1;
-  t.row_tiles = m <= 8 ? 1 : 2;
-  const int64_t all_rows = rows * (gated ? 2 : 1);
-  if (m > 16 && device.capability >= 90) {
+  t.parts = t.k_warps = few_parts(f);
+  // Two blocks fit on a multiprocessor where possible, so that the next kernel's first weights are on their
+  // way before this one ends.
+  t.min_blocks = 2;
+  if (m == 1) {
+    if (blocks && many) t.blocks_per_multiprocessor = 2;
+  } else if (m <= 8) {
+    t.row_tiles = tall && !(f.levels != Levels::none && f.group == 16) ? 2 : 1;
+  } else if (m <= 16 && !blocks) {
+    t.row_warps = 2;
+  } else if (many) {  // a block sums all of K for its rows
     t.k_warps = 1, t.row_warps = 8;
-    t.row_tiles = f.layout == Layout::blocks ? 1 : 2;
-    // Enough rows: a block sums all of K. Else the blocks of a cluster share it.
-    t.cluster = all_rows / (16 * t.row_tiles * t.row_warps) >= device.multiprocessors ? 1 : kParts;
+    if (m > 32 && f.layout != Layout::bf16_rows) {  // else registers spill
+      t.min_blocks = 1;
+      t.row_tiles = light ? 2 : 1;
+    }
+  } else if (m <= 16) {
+    t.row_tiles = tall ? 2 : 1;
+    t.min_blocks = 1;
+  } else if (blocks) {  // the blocks of a cluster share K
+    t.k_warps = 1, t.row_warps = 8, t.cluster = t.parts;
+    if (m > 32 && !light) t.min_blocks = 1;
+  } else {
+    t.row_warps = 4, t.cluster = 2, t.k_warps = t.parts / t.cluster;
+    t.min_blocks = 1;
   }
-  t.stages = 8;
-  const size_t room = std::min<size_t>(device.shared_per_block, m <= 8 ? 112 * 1024 : 224 * 1024);
-  while (t.stages > 2 && few_shared_bytes(f, t) > room) --t.stages;
-  while (t.row_tiles > 1 && few_shared_bytes(f, t) > device.shared_per_block) t.row_tiles /= 2;
-  t.min_blocks = m <= 8 ? 2 : 1;
+  const auto fit = [&](size_t room) {
+    t.stages = 8;
+    const int least = shares_sums(f, t) ? 3 : 2;
+    while (t.stages > least && few_shared_bytes(f, t) > room) --t.stages;
+    return few_shared_bytes(f, t) <= room;
+  };
+  const size_t all = device.shared_per_block, half = std::min<size_t>(all, 113 * 1024);
+  if (t.min_blocks == 2 && fit(half) && t.stages > (blocks ? 1 : 2)) return t;
+  if (fit(all)) return t;
+  while (t.row_tiles > 1 && !fit(all)) t.row_tiles /= 2;
+  while (t.token_tiles > 1 && !fit(all)) t.token_tiles /= 2;
+  while (t.row_warps > 4 && !fit(all)) t.row_warps /= 2;
   return t;
 }
 
@@ -174,8 +220,9 @@ void matmul_few(KernelCache& kernels, Stream& stream, std::span<const MatMulCall
   const int64_t units = arguments.groups / (gated ? 2 : 1),
                 tiles = ceil_div(int64_t{arguments.groups}, tile_groups(tiling));
   const int64_t multiprocessors = stream.device().facts().multiprocessors;
-  const int64_t blocks =
-      tiling.row_warps > 1 ? tiles : std::min(units, multiprocessors * tiling.blocks_per_multiprocessor);
+  const int64_t blocks = tiling.k_warps != tiling.parts
+                             ? tiles
+                             : std::min(units, multiprocessors * tiling.blocks_per_multiprocessor);
   LaunchShape shape;
   shape.grid[0] = unsigned(blocks * tiling.cluster);
   shape.grid[1] = unsigned(ceil_div(first.m, 8 * tiling.token_tiles));
@@ -193,9 +240,10 @@ void matmul_few(KernelCache& kernels, Stream& stream, std::span<const MatMulCall
 
 FewTiling few_expert_tiling(const Form& f, const DeviceFacts& device) {
   FewTiling t;
+  t.parts = t.k_warps = few_parts(f);
   t.min_blocks = 2;
   t.stages = 8;
-  const size_t room = std::min<size_t>(device.shared_per_block, 112 * 1024) - kExpertSharedBytes;
+  const size_t room = std::min<size_t>(device.shared_per_block, 113 * 1024) - kExpertSharedBytes;
   while (t.stages > 2 && few_shared_bytes(f, t) > room) --t.stages;
   return t;
 }

@@ -11,20 +11,23 @@
 
 namespace cairn::cuda {
 
-// How the kernel divides its work. Never changes results.
+// How the kernel divides its work. But for parts it never changes results.
 struct FewTiling {
-  int row_tiles = 1;                  // of 16 rows, per warp
-  int token_tiles = 1;                // of 8 rows of x
-  int k_warps = 8;                    // warps of a block side by side along K
-  int row_warps = 1;                  // and along rows
-  int cluster = 1;                    // blocks side by side along K; k_warps * cluster is 8, or both are 1
-  int stages = 4;                     // chunks of weights per warp in shared memory
-  int min_blocks = 1;                 // per multiprocessor, for the register allocation
-  int blocks_per_multiprocessor = 1;  // of the launch, where a block walks over many tiles (row_warps == 1)
+  int row_tiles = 1;    // of 16 rows, per warp
+  int token_tiles = 1;  // of 8 rows of x
+  int parts = 8;        // of K, each summed apart: few_parts() of the form, or results change
+  int k_warps = 8;      // warps of a block side by side along K
+  int row_warps = 1;    // and along rows
+  int cluster = 1;      // blocks side by side along K; k_warps * cluster is parts, or both are 1
+  int stages = 4;       // chunks of weights per warp in shared memory
+  int min_blocks = 1;   // per multiprocessor, for the register allocation
+  int blocks_per_multiprocessor = 1;  // of the launch, where a block walks over many tiles
   bool one_token = false;
+  bool unrolled = false;  // many rows of x: all steps of a section at once, if registers suffice
   bool operator==(const FewTiling&) const = default;
 };
 
+int few_parts(const Form&);
 // The tiling for a product with m rows of x on a device.
 FewTiling few_tiling(const Form&, int64_t rows, int64_t cols, int64_t m, bool gated, const DeviceFacts&);
 FewTiling few_expert_tiling(const Form&, const DeviceFacts&);

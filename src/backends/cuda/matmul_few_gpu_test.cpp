@@ -170,9 +170,9 @@ TEST_P(MatMulFew, UnpacksToRoundedValues) {
   const auto got = gpu.download<uint16_t>(y);
   for (size_t i = 0; i < got.size(); ++i) {
     const float wanted = s.values[size_t(8 * cols) + i];
-    // the CPU rounds d s q and n m before it subtracts; cancellation leaves up to an ulp of f32 of the larger
-    // one
-    ASSERT_NEAR(bf16_to_float(got[i]), wanted, std::abs(wanted) / 256 + 1e-4) << f.name << " at " << i;
+    // d s (128 + q) less 128 d s: scales are below 2 * 64 here, and cancellation leaves 2^-23 of 128 of them
+    const double tolerance = 2e-3;
+    ASSERT_NEAR(bf16_to_float(got[i]), wanted, std::abs(wanted) / 256 + tolerance) << f.name << " at " << i;
   }
 }
 
@@ -189,13 +189,15 @@ TEST(MatMulFew, TilingsDoNotChangeABit) {
   for (const char* name : {"bf16", "q4_k", "q6_k"}) {
     const Form& f = form(name);
     const int64_t rows = 520, cols = 2048 + 256;
+    const int parts = few_parts(f);
     const auto s = sample(gpu, f, rows, cols, 1, false);
     for (const int64_t m : {1, 5, 16, 40}) {
       const auto x = gpu.upload(testing::as_bf16(normal(size_t(m * cols), 2)));
       const auto wanted = run_few(gpu, s.matrix, x, m);
-      for (FewTiling t :
-           {FewTiling{1, 1, 8, 1, 1, 3}, FewTiling{2, 2, 8, 1, 1, 2}, FewTiling{1, 1, 2, 4, 4, 2},
-            FewTiling{1, 4, 1, 8, 8, 2}, FewTiling{1, 2, 1, 8, 1, 2}, FewTiling{2, 1, 4, 2, 2, 2}}) {
+      for (FewTiling t : {FewTiling{1, 1, parts, parts, 1, 1, 3}, FewTiling{2, 2, parts, parts, 1, 1, 3},
+                          FewTiling{1, 1, parts, parts / 4, 4, 4, 3}, FewTiling{1, 4, parts, 1, 8, parts, 3},
+                          FewTiling{1, 2, parts, 1, 8, 1, 3}, FewTiling{2, 1, parts, parts / 2, 2, 2, 3},
+                          FewTiling{1, 1, parts, parts, 2, 1, 3}, FewTiling{1, 4, parts, 1, 16, 1, 3}}) {
         if (t.cluster > 1 && gpu.device.facts().capability < 90) continue;
         if (few_shared_bytes(f, t) > gpu.device.facts().shared_per_block) continue;
         const auto got = run_few(gpu, s.matrix, x, m, &t);
@@ -233,7 +235,8 @@ TEST(MatMulFew, EpiloguesDoWhatTheySay) {
             const auto at = size_t(t * (rows + 8) + r);
             double wanted = add[at];
             if (r < rows) wanted += 2 * std::tanh((0.5 * gate.y[size_t(t * rows + r)] + bias[size_t(r)]) / 2);
-            ASSERT_NEAR(got[at], wanted, 2e-5 * (1 + std::abs(wanted)))
+            const double sum_error = r < rows ? kSumError * gate.magnitude[size_t(t * rows + r)] : 0;
+            ASSERT_NEAR(got[at], wanted, 2e-5 * (1 + std::abs(wanted)) + sum_error)
                 << name << " row " << t << " col " << r;
           }
       }

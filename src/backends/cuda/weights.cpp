@@ -198,7 +198,7 @@ const Form* form_of(CodecId codec) {
 size_t packed_bytes(const Form& f, int64_t rows, int64_t cols) {
   const auto bytes = f.layout == Layout::blocks
                          ? ceil_div(rows, 8) * ceil_div(cols, f.chunk) * f.block_bytes()
-                         : rows * cols * 2;
+                         : round_up(rows, 8) * cols * 2;  // kernels read whole groups of rows
   return size_t(round_up(bytes, 256));
 }
 

@@ -4,12 +4,12 @@
 // product. A warp keeps STAGES - 1 chunks of weights on their way into shared memory (cp.async), across the
 // tiles of its block, and fills them before it waits for the kernel that makes x.
 //
-// Order of sums, the same for every tiling: K is cut into 8 parts of whole chunks; a part is summed by one
-// warp, 16 columns a product, ascending; parts are added 0 to 7. In quantized forms a product of 16 or 32
-// columns is summed in integers of codes (exact in bf16) times x, then scaled in f32.
+// Order of sums, the same for every tiling: K is cut into PARTS parts of whole chunks; a part is summed by
+// one warp, 16 columns a product, ascending; parts are added in order. In quantized forms a product of 16 or
+// 32 columns is summed in integers of codes (exact in bf16) times x, then scaled in f32.
 //
 // Bound: device memory up to about 32 rows; then the tensor cores.
-// Tried: see docs/notes.md. Reference: double on the CPU (matmul_few_gpu_test.cpp).
+// Reference: double on the CPU (matmul_few_gpu_test.cpp).
 //
 // Macros: FORM_* (weight_forms.cuh); ROW_TILES: of 16 rows, per warp; TOKEN_TILES: of 8 rows of x; K_WARPS *
 // CLUSTER = 8 parts of K side by side, or K_WARPS = CLUSTER = 1, one after the other; ROW_WARPS: warps side
@@ -17,7 +17,7 @@
 // piece chosen[i] of the weights; MIN_BLOCKS per multiprocessor.
 #include "weight_forms.cuh"
 
-constexpr int kParts = 8;
+constexpr int kParts = PARTS;  // of K; the same for every tiling of a form
 constexpr int kWarps = K_WARPS * ROW_WARPS, kThreads = 32 * kWarps;
 constexpr bool kInSequence = K_WARPS * CLUSTER == 1;
 static_assert(kInSequence || K_WARPS * CLUSTER == kParts, "a warp sums one part, or all");
@@ -31,11 +31,26 @@ constexpr int kWeightStage = kGroups * kGroupBytes;
 constexpr int kXTile = 8 * kChunk * 2;
 constexpr int kXStage = ONE_TOKEN ? kChunk * 2 : TOKEN_TILES * kXTile;
 constexpr int kXBegin = kWarps * STAGES * kWeightStage;
-constexpr int kPipelineBytes = kXBegin + K_WARPS * STAGES * kXStage;
+constexpr int kXRings = ONE_TOKEN ? kWarps : K_WARPS;  // one row of x is not worth sharing
+constexpr int kPipelineBytes = kXBegin + kXRings * STAGES * kXStage;
 constexpr int kTileGroups = kGroups * ROW_WARPS, kTileRows = 8 * kTileGroups;
-constexpr int kPartialStride = kTileRows + 4;          // floats; tokens 2 t and rows g meet different banks
-constexpr bool kPartialsOverPipeline = ROW_WARPS > 1;  // then a block has one tile
+constexpr int kPartialStride = kTileRows + 4;  // floats; tokens 2 t and rows g meet different banks
+constexpr bool kPartialsOverPipeline = K_WARPS != kParts;  // then a block has one tile
 constexpr int kPartialTokens = ONE_TOKEN ? 1 : kTokens;
+// Sums of x over groups, which forms with minima need: where warps share x, they share these.
+constexpr bool kSharedSums = form::kMin && ROW_WARPS >= 4 && !ONE_TOKEN;
+constexpr int kSumGroups = kSteps * (form::kHalfSteps ? 2 : 1);
+constexpr int kXSums = kSharedSums ? kSumGroups * kTokens : 0;  // floats, of a chunk
+static_assert(!kSharedSums || STAGES >= 3, "sums are made one chunk ahead");
+// With room for two tiles' partials, a tile costs one barrier, and warps take turns in adding them.
+constexpr bool kTwoPartials = TOKEN_TILES == 1 && !kPartialsOverPipeline;
+constexpr int kPartials = K_WARPS * kPartialTokens * kPartialStride;  // floats
+constexpr int kPartialsBegin = kPartialsOverPipeline ? 0 : kPipelineBytes + 2 * K_WARPS * kXSums * 4;
+// How the warps that share x divide its copies: tiles of 8 rows, then runs of 64 columns.
+constexpr int kTileWarps = ROW_WARPS < TOKEN_TILES ? ROW_WARPS : TOKEN_TILES,
+              kRunWarps = ROW_WARPS / kTileWarps;
+constexpr int kXTiles = TOKEN_TILES / kTileWarps;  // of one warp
+static_assert(ROW_WARPS % kTileWarps == 0 && TOKEN_TILES % kTileWarps == 0, "powers of two");
 static_assert(!EXPERTS || (ROW_WARPS == 1 && CLUSTER == 1 && !ONE_TOKEN), "blocks of one expert end alone");
 constexpr int kMostPairs = 4096, kMostExperts = 1024;  // m and pieces
 
@@ -117,104 +132,98 @@ DEVICE int segment_of(const Arguments& p, int group) {
   return s;
 }
 
-// Where a group of 8 rows lies, and how many of its rows exist.
-struct GroupPlace {
-  const u8* at;
-  int rows;
-};
-DEVICE GroupPlace place_of(const Arguments& p, int group, int piece) {
+// Where a group of 8 rows lies.
+DEVICE const u8* place_of(const Arguments& p, int group, int piece) {
   const Segment& s = p.segments[segment_of(p, group)];
   int local = group - s.first_group;
   const u8* base = s.w;
   if (GATED) base = (local & 1) ? s.up : s.w, local >>= 1;
   if (EXPERTS) base += piece * s.piece_bytes;
-  const i64 bytes = form::kBlocks ? i64(p.chunks) * kGroupBytes : 16 * p.cols;
-  return {base + local * bytes, min(8, s.rows - 8 * local)};
+  return base + local * (form::kBlocks ? i64(p.chunks) * kGroupBytes : 16 * p.cols);
 }
 
-// Copies 8 rows by 64 columns of row-major bf16 into two fragments of 512 bytes: lane 4 g + t's 16 bytes of
-// step h lie at 512 h + (16 lane ^ 64 (h & 1)), so that neither the copy (8 lanes a row) nor the read meets
-// bank conflicts.
-template <bool halves, typename RowOf>
-DEVICE void copy_rows(u32 to, const u8* from, i64 row_bytes, RowOf row_of, i64 columns_left, int lane) {
-  const int segment = lane & 7, h = segment >> 2;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int row = 4 * i + (lane >> 3);
-    const int bytes = segment * 8 < columns_left ? 16 : 0;
-    const u8* source = from + row_of(row) * row_bytes + segment * 16;
-    if (bytes == 0) source = from;
-    if constexpr (halves) {  // columns 16 (e / 4) + 4 t + e % 4: two lanes' halves
-#pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const int u = segment & 3, t = 2 * (u & 1) + j;
-        copy8(to + 512 * h + ((16 * (4 * row + t)) ^ (64 * h)) + 8 * (u >> 1), source + 8 * j, bytes / 2);
-      }
-    } else {
-      copy16(to + 512 * h + ((16 * (4 * row + (segment & 3))) ^ (64 * h)), source, bytes);
-    }
-  }
-}
-
-struct Warp {
+// A warp's copies into its rings of stages. 8 rows by 64 columns of row-major bf16 become two fragments of
+// 512 bytes: lane 4 g + t's 16 bytes of step h lie at 512 h + (16 lane ^ 64 (h & 1)), so that neither the
+// copies (8 lanes to a row) nor the reads meet bank conflicts. Pointers walk over the chunks: a copy costs
+// few other instructions.
+struct Copies {
   int lane, row_warp;
-  u32 weights, x;  // its rings of stages in shared memory
+  u32 weights, x;         // the rings, with this lane's place in a stage
+  const u8* at[kGroups];  // this lane's next bytes of each group
+  u32 present;            // bits: groups that exist
+  int simple_end;         // tiles that end before this group follow the one before at tile_step bytes
+  i64 tile_step;
+  i64 four_rows;           // bytes; row-major weights
+  u32 x_rows[kXTiles][2];  // offsets of this lane's rows of x
+  int tile, chunk, slot;   // to be copied next
 };
 
-DEVICE void copy_weights(const Arguments& p, const Warp& w, const GroupPlace (&places)[kGroups], int slot,
-                         int chunk) {
+// This lane's place in 8 rows by 64 columns: row lane / 8 (and 4 more), 16 bytes each.
+DEVICE u32 place_in_fragments(int lane) {
+  const int segment = lane & 7, h = segment >> 2;
+  return 512 * h + ((16 * (4 * (lane >> 3) + (segment & 3))) ^ (64 * h));
+}
+// The same where groups have 16 columns, form::kHalfSteps: of the first 8 bytes; the second are 16 further.
+DEVICE u32 place_in_half_fragments(int lane) {
+  const int segment = lane & 7, h = segment >> 2, u = segment & 3;
+  return 512 * h + ((16 * (4 * (lane >> 3) + 2 * (u & 1))) ^ (64 * h)) + 8 * (u >> 1);
+}
+
+DEVICE void copy_weights(const Arguments& p, Copies& c, int chunk) {
+  const u32 to = c.weights + c.slot * kWeightStage;
+  [[maybe_unused]] const int bytes = (c.lane & 7) * 8 < int(p.cols) - chunk * kChunk ? 16 : 0;
 #pragma unroll
   for (int q = 0; q < kGroups; ++q) {
-    if (places[q].rows <= 0) continue;
-    const u32 to = w.weights + slot * kWeightStage + q * kGroupBytes;
+    if (!((c.present >> q) & 1)) continue;
     if constexpr (form::kBlocks) {
-      const u8* from = places[q].at + i64(chunk) * kGroupBytes;
+      constexpr int kPieces = kGroupBytes / 16;
 #pragma unroll
-      for (int i = 0; i < (kGroupBytes / 16 + 31) / 32; ++i) {
-        const int piece = 32 * i + w.lane;
-        if ((i + 1) * 32 <= kGroupBytes / 16 || piece < kGroupBytes / 16)
-          copy16(to + piece * 16, from + piece * 16);
-      }
+      for (int i = 0; i < (kPieces + 31) / 32; ++i)
+        if ((i + 1) * 32 <= kPieces || 32 * i + c.lane < kPieces)
+          copy16(to + q * kGroupBytes + 512 * i, c.at[q] + 512 * i);
+      c.at[q] += kGroupBytes;
     } else {
-      const int last = places[q].rows - 1;
-      copy_rows<false>(
-          to, places[q].at + chunk * (kChunk * 2), p.cols * 2, [&](int row) { return min(row, last); },
-          p.cols - i64(chunk) * kChunk, w.lane);
+      copy16(to + q * kGroupBytes, c.at[q], bytes);
+      copy16(to + q * kGroupBytes + 256, c.at[q] + c.four_rows, bytes);
+      c.at[q] += kChunk * 2;
     }
   }
 }
 
-DEVICE void copy_x(const Arguments& p, const Warp& w, const Rows& rows, int slot, int chunk) {
-  const u32 to = w.x + slot * kXStage;
-  const u8* from =
-      reinterpret_cast<const u8*>(p.x + i64(EXPERTS ? 0 : rows.first) * p.cols + i64(chunk) * kChunk);
-  const i64 left = p.cols - i64(chunk) * kChunk;
+DEVICE void copy_x(const Arguments& p, const Copies& c, const u8* x, int chunk, int slot) {
+  const u32 to = c.x + slot * kXStage;
+  const int left = int(p.cols) - chunk * kChunk;
+  const u8* from = x + i64(chunk) * (kChunk * 2);
   if constexpr (ONE_TOKEN) {
-    if (w.lane < kChunk / 8) {
-      const int bytes = w.lane * 8 < left ? 16 : 0;
-      const u8* source = bytes ? from + w.lane * 16 : from;
+    if (c.lane < kChunk / 8) {
+      const int bytes = c.lane * 8 < left ? 16 : 0;
       if constexpr (form::kHalfSteps) {
-        const int u = w.lane & 3;
-#pragma unroll
-        for (int j = 0; j < 2; ++j)
-          copy8(to + (w.lane >> 2) * 64 + (2 * (u & 1) + j) * 16 + 8 * (u >> 1), source + 8 * j, bytes / 2);
+        copy8(to, from + c.lane * 16, bytes / 2), copy8(to + 16, from + c.lane * 16 + 8, bytes / 2);
       } else {
-        copy16(to + w.lane * 16, source, bytes);
+        copy16(to, from + c.lane * 16, bytes);
       }
     }
   } else {
-    constexpr int kPieces = TOKEN_TILES * (kChunk / 64);
+    const int first_tile = c.row_warp % kTileWarps, first_run = c.row_warp / kTileWarps;
+    from += (c.lane & 7) * 16;
 #pragma unroll
-    for (int i = 0; i < (kPieces + ROW_WARPS - 1) / ROW_WARPS; ++i) {
-      const int piece = i * ROW_WARPS + w.row_warp;
-      if (kPieces % ROW_WARPS != 0 && piece >= kPieces) break;
-      const int tile = piece / (kChunk / 64), sub = piece % (kChunk / 64);
-      const auto row_of = [&](int row) {
-        row = min(tile * 8 + row, rows.count - 1);
-        return EXPERTS ? rows.row(row) / p.x_share : row;
-      };
-      copy_rows<form::kHalfSteps>(to + tile * kXTile + sub * 1024, from + sub * 128, p.cols * 2, row_of,
-                                  left - sub * 64, w.lane);
+    for (int k = 0; k < kChunk / 64; k += kRunWarps) {
+      const int run = k + (kRunWarps > 1 ? first_run : 0);
+      if (kRunWarps > 1 && run >= kChunk / 64) break;
+      const int bytes = run * 64 + (c.lane & 7) * 8 < left ? 16 : 0;
+#pragma unroll
+      for (int j = 0; j < kXTiles; ++j) {
+        const u32 at = to + (first_tile + j * kTileWarps) * kXTile + run * 1024;
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const u8* source = from + c.x_rows[j][i] + run * 128;
+          if constexpr (form::kHalfSteps) {
+            copy8(at + 256 * i, source, bytes / 2), copy8(at + 256 * i + 16, source + 8, bytes / 2);
+          } else {
+            copy16(at + 256 * i, source, bytes);
+          }
+        }
+      }
     }
   }
 }
@@ -227,72 +236,147 @@ DEVICE uint4 x_fragment(const u8* x, int tile, int step, int lane) {
 using Sums = float[ROW_TILES][TOKEN_TILES][4];
 
 #if FORM_LAYOUT == 2
-// Four steps of 32 columns.
+// Sums of x over the groups of a chunk: products with ones, the same where a warp makes its own.
+DEVICE void sum_x(const uint4& b, float (&sum)[2][4]) {
+  constexpr u32 one = 0x3f803f80u;
+  multiply(sum[0], one, one, one, one, b.x, b.y);
+  multiply(sum[form::kHalfSteps], one, one, one, one, b.z, b.w);
+}
+DEVICE void share_x_sums(const u8* x, float* to, int row_warp, int lane) {
+#pragma unroll
+  for (int k = 0; k < kSteps * TOKEN_TILES; k += ROW_WARPS) {
+    const int item = k + row_warp, step = item / TOKEN_TILES, n = item % TOKEN_TILES;
+    if (kSteps * TOKEN_TILES % ROW_WARPS != 0 && item >= kSteps * TOKEN_TILES) break;
+    float sum[2][4] = {};
+    sum_x(x_fragment(x, n, step, lane), sum);
+    if (lane < 4) {
+#pragma unroll
+      for (int h = 0; h <= int(form::kHalfSteps); ++h)
+        *reinterpret_cast<float2*>(to + (step * (1 + form::kHalfSteps) + h) * kTokens + 8 * n + 2 * lane) =
+            make_float2(sum[h][0], sum[h][1]);
+    }
+  }
+}
+
+constexpr bool kTight = form::kHalfSteps || (kInSequence && TOKEN_TILES * ROW_TILES >= 8);
+constexpr int kTogether =  // tiles of x in flight
+    TOKEN_TILES < 4                           ? TOKEN_TILES
+    : kTight && (form::kMin || ROW_TILES > 1) ? 1
+    : kTight || ROW_TILES > 1                 ? 2
+                                              : 4;
+
+// With many rows of x the compiler begins so many steps at once that registers run out.
+#ifndef UNROLLED
+#define UNROLLED 0
+#endif
+constexpr bool kOneStepAtATime = !UNROLLED && (TOKEN_TILES >= 4 || kThreads * MIN_BLOCKS > 768);
+constexpr int kSectionsAtATime = TOKEN_TILES >= 4 ? 1 : 2;
+constexpr bool kScalesPerStep = kOneStepAtATime || TOKEN_TILES >= 4;
+
+// Step j of a section, 32 columns.
 template <int j>
-DEVICE void step_products(const form::Codes (&codes)[kGroups], const form::SectionScales (&scales)[kGroups],
-                          const u8* x, int section, int lane, Sums& sums) {
+DEVICE void step_products(const form::Codes (&codes)[kGroups],
+                          const form::SectionScales (&section_scales)[kGroups], const u8* weights,
+                          const u8* x, const float* x_sums, int section, int lane, Sums& sums) {
   u32 pairs[kGroups][4];
   float scale[kGroups][2], min[kGroups][2];
 #pragma unroll
   for (int q = 0; q < kGroups; ++q) {
     u32 offset = 0;
-    form::step_scales<j>(scales[q], scale[q], min[q], offset);
-    form::decode_step<j>(codes[q], offset, pairs[q]);
+    if constexpr (kScalesPerStep) {
+      const auto s = form::load_scales(weights + q * kGroupBytes, section, lane >> 2);
+      form::step_scales<j>(s, scale[q], min[q], offset);
+    } else {
+      form::step_scales<j>(section_scales[q], scale[q], min[q], offset);
+    }
+    if constexpr (kOneStepAtATime) {
+      form::decode_step<j>(form::load_step_codes<j>(weights + q * kGroupBytes, section, lane), offset,
+                           pairs[q]);
+    } else {
+      form::decode_step<j>(codes[q], offset, pairs[q]);
+    }
   }
 #pragma unroll
-  for (int n = 0; n < TOKEN_TILES; ++n) {
-    const uint4 b = x_fragment(x, n, section * 4 + j, lane);
-    float x_sum[2][4] = {};
-    if constexpr (form::kMin) {  // sums of x over the group: a product with ones
-      constexpr u32 one = 0x3f803f80u;
-      multiply(x_sum[0], one, one, one, one, b.x, b.y);
-      multiply(x_sum[form::kHalfSteps], one, one, one, one, b.z, b.w);
+  for (int n0 = 0; n0 < TOKEN_TILES; n0 += kTogether) {
+    uint4 b[kTogether];
+    float part[kTogether][ROW_TILES][2][4] = {};
+    float x_sum[kTogether][2][4] = {};
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n) b[n] = x_fragment(x, n0 + n, section * 4 + j, lane);
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n) {
+#pragma unroll
+      for (int r = 0; r < ROW_TILES; ++r)
+        multiply(part[n][r][0], pairs[2 * r][0], pairs[2 * r + 1][0], pairs[2 * r][1], pairs[2 * r + 1][1],
+                 b[n].x, b[n].y);
+    }
+    if constexpr (form::kMin) {
+#pragma unroll
+      for (int n = 0; n < kTogether; ++n) {
+        if constexpr (kSharedSums) {
+#pragma unroll
+          for (int h = 0; h <= int(form::kHalfSteps); ++h) {
+            const float2 v = *reinterpret_cast<const float2*>(
+                x_sums + ((section * 4 + j) * (1 + form::kHalfSteps) + h) * kTokens + 8 * (n0 + n) +
+                2 * (lane & 3));
+            x_sum[n][h][0] = v.x, x_sum[n][h][1] = v.y;
+          }
+        } else {
+          sum_x(b[n], x_sum[n]);
+        }
+      }
     }
 #pragma unroll
-    for (int r = 0; r < ROW_TILES; ++r) {
-      float(&c)[4] = sums[r][n];
-      float part[2][4] = {};
-      multiply(part[0], pairs[2 * r][0], pairs[2 * r + 1][0], pairs[2 * r][1], pairs[2 * r + 1][1], b.x, b.y);
-      multiply(part[form::kHalfSteps], pairs[2 * r][2], pairs[2 * r + 1][2], pairs[2 * r][3],
-               pairs[2 * r + 1][3], b.z, b.w);
+    for (int n = 0; n < kTogether; ++n) {
 #pragma unroll
-      for (int h = 0; h <= int(form::kHalfSteps); ++h) {
+      for (int r = 0; r < ROW_TILES; ++r)
+        multiply(part[n][r][form::kHalfSteps], pairs[2 * r][2], pairs[2 * r + 1][2], pairs[2 * r][3],
+                 pairs[2 * r + 1][3], b[n].z, b[n].w);
+    }
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          c[i] = fmaf(scale[2 * r + i / 2][h], part[h][i], c[i]);
-          if constexpr (form::kMin) c[i] = fmaf(min[2 * r + i / 2][h], x_sum[h][i % 2], c[i]);
+    for (int n = 0; n < kTogether; ++n) {
+#pragma unroll
+      for (int r = 0; r < ROW_TILES; ++r) {
+        float(&c)[4] = sums[r][n0 + n];
+#pragma unroll
+        for (int h = 0; h <= int(form::kHalfSteps); ++h) {
+#pragma unroll
+          for (int i = 0; i < 4; i += ONE_TOKEN ? 2 : 1) {  // one row of x: all 8 columns are the same
+            c[i] = fmaf(scale[2 * r + i / 2][h], part[n][r][h][i], c[i]);
+            if constexpr (form::kMin) c[i] = fmaf(min[2 * r + i / 2][h], x_sum[n][h][i % 2], c[i]);
+          }
         }
       }
     }
   }
 }
 
-DEVICE void chunk_products(const u8* weights, const u8* x, int lane, Sums& sums) {
-#pragma unroll
+DEVICE void chunk_products(const u8* weights, const u8* x, const float* x_sums, int lane, Sums& sums) {
+#pragma unroll kSectionsAtATime
   for (int section = 0; section < kChunk / 128; ++section) {
     form::Codes codes[kGroups];
     form::SectionScales scales[kGroups];
 #pragma unroll
     for (int q = 0; q < kGroups; ++q) {
-      codes[q] = form::load_codes(weights + q * kGroupBytes, section, lane);
-      scales[q] = form::load_scales(weights + q * kGroupBytes, section, lane >> 2);
+      if constexpr (!kOneStepAtATime) codes[q] = form::load_codes(weights + q * kGroupBytes, section, lane);
+      if constexpr (!kScalesPerStep)
+        scales[q] = form::load_scales(weights + q * kGroupBytes, section, lane >> 2);
     }
-    if constexpr (TOKEN_TILES >= 4) {
-      // One step at a time: the compiler would otherwise begin many and run out of registers.
+    if constexpr (kOneStepAtATime) {
 #pragma unroll 1
       for (int j = 0; j < 4; ++j) {
         switch (j) {
-          case 0: step_products<0>(codes, scales, x, section, lane, sums); break;
-          case 1: step_products<1>(codes, scales, x, section, lane, sums); break;
-          case 2: step_products<2>(codes, scales, x, section, lane, sums); break;
-          default: step_products<3>(codes, scales, x, section, lane, sums);
+          case 0: step_products<0>(codes, scales, weights, x, x_sums, section, lane, sums); break;
+          case 1: step_products<1>(codes, scales, weights, x, x_sums, section, lane, sums); break;
+          case 2: step_products<2>(codes, scales, weights, x, x_sums, section, lane, sums); break;
+          default: step_products<3>(codes, scales, weights, x, x_sums, section, lane, sums);
         }
       }
     } else {
-      step_products<0>(codes, scales, x, section, lane, sums);
-      step_products<1>(codes, scales, x, section, lane, sums);
-      step_products<2>(codes, scales, x, section, lane, sums);
-      step_products<3>(codes, scales, x, section, lane, sums);
+      step_products<0>(codes, scales, weights, x, x_sums, section, lane, sums);
+      step_products<1>(codes, scales, weights, x, x_sums, section, lane, sums);
+      step_products<2>(codes, scales, weights, x, x_sums, section, lane, sums);
+      step_products<3>(codes, scales, weights, x, x_sums, section, lane, sums);
     }
   }
 }
@@ -304,7 +388,25 @@ DEVICE void split_half2(u32 halves, u32& high, u32& low) {
   low = to_bf16x2(a - low_bf16(high), b - high_bf16(high));
 }
 
-DEVICE void chunk_products(const u8* weights, const u8* x, int lane, Sums& sums) {
+constexpr int kTogether = TOKEN_TILES < 4 ? TOKEN_TILES : 4;  // tiles of x in flight
+DEVICE void share_x_sums(const u8*, float*, int, int) {}
+
+DEVICE void multiply_rows(const uint4 (&a)[kGroups], const uint4 (&b)[kTogether], int n0, Sums& sums) {
+#pragma unroll
+  for (int n = 0; n < kTogether; ++n) {
+#pragma unroll
+    for (int r = 0; r < ROW_TILES; ++r)
+      multiply(sums[r][n0 + n], a[2 * r].x, a[2 * r + 1].x, a[2 * r].y, a[2 * r + 1].y, b[n].x, b[n].y);
+  }
+#pragma unroll
+  for (int n = 0; n < kTogether; ++n) {
+#pragma unroll
+    for (int r = 0; r < ROW_TILES; ++r)
+      multiply(sums[r][n0 + n], a[2 * r].z, a[2 * r + 1].z, a[2 * r].w, a[2 * r + 1].w, b[n].z, b[n].w);
+  }
+}
+
+DEVICE void chunk_products(const u8* weights, const u8* x, const float*, int lane, Sums& sums) {
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
     uint4 a[kGroups];
@@ -322,17 +424,14 @@ DEVICE void chunk_products(const u8* weights, const u8* x, int lane, Sums& sums)
     }
 #endif
 #pragma unroll
-    for (int n = 0; n < TOKEN_TILES; ++n) {
-      const uint4 b = x_fragment(x, n, step, lane);
+    for (int n0 = 0; n0 < TOKEN_TILES; n0 += kTogether) {
+      uint4 b[kTogether];
 #pragma unroll
-      for (int r = 0; r < ROW_TILES; ++r) {
-        multiply(sums[r][n], a[2 * r].x, a[2 * r + 1].x, a[2 * r].y, a[2 * r + 1].y, b.x, b.y);
-        multiply(sums[r][n], a[2 * r].z, a[2 * r + 1].z, a[2 * r].w, a[2 * r + 1].w, b.z, b.w);
+      for (int n = 0; n < kTogether; ++n) b[n] = x_fragment(x, n0 + n, step, lane);
+      multiply_rows(a, b, n0, sums);
 #if FORM_LAYOUT == 1
-        multiply(sums[r][n], low[2 * r].x, low[2 * r + 1].x, low[2 * r].y, low[2 * r + 1].y, b.x, b.y);
-        multiply(sums[r][n], low[2 * r].z, low[2 * r + 1].z, low[2 * r].w, low[2 * r + 1].w, b.z, b.w);
+      multiply_rows(low, b, n0, sums);
 #endif
-      }
     }
   }
 }
@@ -377,10 +476,10 @@ DEVICE float sum_of_parts(const float* partials, int token, int row) {
 }
 
 // Adds the parts of the tile that begins at group `first` and writes y.
-DEVICE void finish_tile(const Arguments& p, const float* partials, int first, int end, const Rows& rows) {
+DEVICE void finish_tile(const Arguments& p, const float* partials, int first, int end, const Rows& rows,
+                        int thread) {
   constexpr int kOutputs = GATED ? kTileRows / 2 : kTileRows;
-  for (int i = int(cluster_rank()) * kThreads + int(threadIdx.x); i < rows.count * kOutputs;
-       i += kThreads * CLUSTER) {
+  for (int i = int(cluster_rank()) * kThreads + thread; i < rows.count * kOutputs; i += kThreads * CLUSTER) {
     const int token = i / kOutputs, output = i % kOutputs;
     const int row = GATED ? (output / 8) * 16 + output % 8 : output, group = first + row / 8;
     if (group >= end) continue;
@@ -455,19 +554,30 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
   extern __shared__ __align__(128) u8 shared[];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int k_warp = warp / ROW_WARPS, part = int(cluster_rank()) * K_WARPS + k_warp;
-  Warp w;
-  w.lane = lane, w.row_warp = warp % ROW_WARPS;
+  Copies c;
+  c.lane = lane, c.row_warp = warp % ROW_WARPS;
   u8* const weights = shared + warp * STAGES * kWeightStage;
-  u8* const x = shared + kXBegin + k_warp * STAGES * kXStage;
-  w.weights = shared_address(weights), w.x = shared_address(x);
-  float* const partials = reinterpret_cast<float*>(shared + (kPartialsOverPipeline ? 0 : kPipelineBytes));
+  u8* const x = shared + kXBegin + (ONE_TOKEN ? warp : k_warp) * STAGES * kXStage;
+  float* const x_sums = reinterpret_cast<float*>(shared + kPipelineBytes) + k_warp * 2 * kXSums;
+  float* const partials = reinterpret_cast<float*>(shared + kPartialsBegin);
+  const u32 in_fragments = place_in_fragments(lane);
+  c.weights = shared_address(weights) + (form::kBlocks ? 16 * lane : in_fragments);
+  c.x = shared_address(x);
+  if constexpr (ONE_TOKEN && form::kHalfSteps) {
+    c.x += (lane >> 2) * 64 + 32 * (lane & 1) + 8 * ((lane >> 1) & 1);
+  } else if constexpr (ONE_TOKEN) {
+    c.x += 16 * lane;
+  } else {
+    c.x += form::kHalfSteps ? place_in_half_fragments(lane) : in_fragments;
+  }
+  c.four_rows = 8 * p.cols;
 
   constexpr int kUnit = GATED ? 2 : 1;  // groups that stay together
   const int blocks = gridDim.x / CLUSTER, block = blockIdx.x / CLUSTER;
   const i64 units = p.groups / kUnit;
   const int first_group = int(units * block / blocks) * kUnit,
             end_group = int(units * (block + 1) / blocks) * kUnit;
-  const int tiles = (end_group - first_group + kTileGroups - 1) / kTileGroups;
+  const int tiles = kPartialsOverPipeline ? 1 : (end_group - first_group + kTileGroups - 1) / kTileGroups;
   const int per_part = (p.chunks + kParts - 1) / kParts;
   const int first_chunk = kInSequence ? 0 : min(part * per_part, p.chunks);
   const int chunks = kInSequence ? p.chunks : min(per_part, p.chunks - first_chunk);
@@ -483,79 +593,124 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
   for (rows.first = 0; rows.first < all; rows.first += kTokens) {
     rows.count = min(all - rows.first, kTokens);
 #endif
+    const u8* const x_begin = reinterpret_cast<const u8*>(p.x + (EXPERTS ? 0 : i64(rows.first) * p.cols));
     // The copies run ahead of the products by STAGES - 1 chunks.
-    GroupPlace places[kGroups];
-    int copy_tile = -1, copy_chunk = chunks, copy_slot = 0;
-    const auto advance_copy = [&] {  // false when all has been copied
-      if (chunks == 0) return false;
-      if (copy_chunk == chunks) {
-        if (copy_tile + 1 >= tiles) return false;
-        ++copy_tile, copy_chunk = 0;
-        const int group = first_group + copy_tile * kTileGroups + w.row_warp * kGroups;
+    c.tile = 0, c.slot = 0, c.simple_end = 0;
+    c.tile_step = kTileGroups / kUnit * (form::kBlocks ? i64(p.chunks) * kGroupBytes : 16 * p.cols) -
+                  i64(chunks) * (form::kBlocks ? kGroupBytes : kChunk * 2);
+    const auto begin_tile = [&] {
+      c.chunk = 0;
+      const int group = first_group + c.tile * kTileGroups + c.row_warp * kGroups;
+      if (!kPartialsOverPipeline && group + kGroups <= c.simple_end) {
 #pragma unroll
-        for (int q = 0; q < kGroups; ++q) {
-          places[q].at = nullptr, places[q].rows = 0;
-          if (group + q < end_group) places[q] = place_of(p, group + q, rows.piece);
-        }
+        for (int q = 0; q < kGroups; ++q) c.at[q] += c.tile_step;
+        return;
       }
+      c.present = 0;
+      const int s = segment_of(p, group);
+      const int segment_end = s + 1 < p.segment_count ? p.segments[s + 1].first_group : p.groups;
+      c.simple_end = group + kGroups <= segment_end ? min(segment_end, end_group) : 0;
+#pragma unroll
+      for (int q = 0; q < kGroups; ++q) {
+        if (group + q >= end_group) continue;
+        c.present |= 1u << q;
+        c.at[q] = place_of(p, group + q, rows.piece) +
+                  i64(first_chunk) * (form::kBlocks ? kGroupBytes : kChunk * 2);
+        c.at[q] += form::kBlocks ? 16 * lane : (lane >> 3) * 2 * p.cols + 16 * (lane & 7);
+      }
+    };
+    const auto more_to_copy = [&] {
+      if (c.chunk < chunks) return true;
+      if (kPartialsOverPipeline || chunks == 0 || c.tile + 1 >= tiles) return false;
+      ++c.tile;
+      begin_tile();
       return true;
     };
+    begin_tile();
     // Weights before anything that depends on the kernel before this one.
     int ahead = 0;
-#pragma unroll
-    for (int s = 0; s < STAGES - 1; ++s) {
-      if (advance_copy()) copy_weights(p, w, places, s, first_chunk + copy_chunk++), ++ahead;
+#pragma unroll 1
+    for (; c.slot < STAGES - 1; ++c.slot) {
+      if (more_to_copy()) copy_weights(p, c, first_chunk + c.chunk++), ++ahead;
       commit();
     }
 #if !EXPERTS
     release_next();
     wait_for_previous();
 #endif
+    if constexpr (!ONE_TOKEN) {
 #pragma unroll
+      for (int j = 0; j < kXTiles; ++j)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int row =
+              min((c.row_warp % kTileWarps + j * kTileWarps) * 8 + 4 * i + (lane >> 3), rows.count - 1);
+          c.x_rows[j][i] = u32(EXPERTS ? rows.row(row) / p.x_share : row) * u32(p.cols * 2);
+        }
+    }
+#pragma unroll 1
     for (int s = 0; s < STAGES - 1; ++s) {
-      if (s < ahead) copy_x(p, w, rows, s, first_chunk + s % chunks);
+      if (s < ahead) copy_x(p, c, x_begin, first_chunk + s % chunks, s);
       commit();
     }
-    copy_slot = STAGES - 1;
+    const auto meet = [&] {  // the warps that share x
+      if constexpr (ROW_WARPS == 1 || ONE_TOKEN) {
+        __syncwarp();
+      } else if constexpr (ROW_WARPS == kWarps) {
+        __syncthreads();
+      } else {
+        asm volatile("bar.sync %0, %1;" ::"r"(1 + k_warp), "n"(32 * ROW_WARPS) : "memory");
+      }
+    };
+    [[maybe_unused]] int flip = 0;
+    if constexpr (kSharedSums) {
+      wait_until_pending<STAGES - 2>();
+      meet();
+      share_x_sums(x, x_sums, c.row_warp, lane);
+    }
 
     int slot = 0;
     for (int tile = 0; tile < tiles; ++tile) {
       Sums sums = {};
       [[maybe_unused]] Sums total;
+      [[maybe_unused]] int left_in_part = per_part;
+      [[maybe_unused]] bool first_part = true;
+#pragma unroll 1
       for (int chunk = 0; chunk < chunks; ++chunk) {
-        wait_until_pending<STAGES - 2>();
-        if constexpr (ROW_WARPS == 1) {
-          __syncwarp();
-        } else {
-          asm volatile("bar.sync %0, %1;" ::"r"(1 + k_warp), "n"(32 * ROW_WARPS) : "memory");
-        }
-        if (advance_copy()) {
-          copy_weights(p, w, places, copy_slot, first_chunk + copy_chunk);
-          copy_x(p, w, rows, copy_slot, first_chunk + copy_chunk);
-          ++copy_chunk;
+        wait_until_pending<kSharedSums ? STAGES - 3 : STAGES - 2>();
+        meet();
+        if (more_to_copy()) {
+          copy_weights(p, c, first_chunk + c.chunk);
+          copy_x(p, c, x_begin, first_chunk + c.chunk, c.slot);
+          ++c.chunk;
         }
         commit();
-        copy_slot = copy_slot + 1 == STAGES ? 0 : copy_slot + 1;
-        chunk_products(weights + slot * kWeightStage, x + slot * kXStage, lane, sums);
-        slot = slot + 1 == STAGES ? 0 : slot + 1;
+        c.slot = c.slot + 1 == STAGES ? 0 : c.slot + 1;
+        const int next = slot + 1 == STAGES ? 0 : slot + 1;
+        if constexpr (kSharedSums)
+          share_x_sums(x + next * kXStage, x_sums + (flip ^ 1) * kXSums, c.row_warp, lane);
+        chunk_products(weights + slot * kWeightStage, x + slot * kXStage, x_sums + flip * kXSums, lane, sums);
+        slot = next, flip ^= 1;
         if constexpr (kInSequence) {
-          const bool ends = (chunk + 1) % per_part == 0 || chunk + 1 == chunks;
-          if (ends) {
+          if (--left_in_part == 0 || chunk + 1 == chunks) {
+            left_in_part = per_part;
 #pragma unroll
             for (int i = 0; i < ROW_TILES * TOKEN_TILES * 4; ++i) {
               float& sum = sums[i / (TOKEN_TILES * 4)][i / 4 % TOKEN_TILES][i % 4];
               float& all = total[i / (TOKEN_TILES * 4)][i / 4 % TOKEN_TILES][i % 4];
-              all = chunk < per_part ? sum : all + sum;
+              all = first_part ? sum : all + sum;
               sum = 0;
             }
+            first_part = false;
           }
         }
       }
 
       // The tile's sums go through shared memory: parts are added, rows of y written in order.
-      __syncthreads();  // the partials of the tile before have been read; over the pipeline: all products are
-                        // done
-      float* const mine = partials + k_warp * kPartialTokens * kPartialStride;
+      if constexpr (!kTwoPartials)
+        __syncthreads();  // partials have been read; over the pipeline: products are done
+      float* const tile_partials = partials + (kTwoPartials && tile % 2 ? kPartials : 0);
+      float* const mine = tile_partials + k_warp * kPartialTokens * kPartialStride;
 #pragma unroll
       for (int r = 0; r < ROW_TILES; ++r)
 #pragma unroll
@@ -563,7 +718,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             const int token = 8 * n + 2 * (lane & 3) + (i & 1);
-            const int row = (w.row_warp * ROW_TILES + r) * 16 + (lane >> 2) + 8 * (i >> 1);
+            const int row = (c.row_warp * ROW_TILES + r) * 16 + (lane >> 2) + 8 * (i >> 1);
             if (token < kPartialTokens)
               mine[token * kPartialStride + row] = kInSequence ? total[r][n][i] : sums[r][n][i];
           }
@@ -572,7 +727,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
       } else {
         __syncthreads();
       }
-      finish_tile(p, partials, first_group + tile * kTileGroups, end_group, rows);
+      const int turn = kTwoPartials ? 32 * (tile % kWarps) : 0;
+      finish_tile(p, tile_partials, first_group + tile * kTileGroups, end_group, rows,
+                  (int(threadIdx.x) + kThreads - turn) % kThreads);
       if constexpr (CLUSTER > 1) cluster_sync();  // no block leaves while others read its partials
     }
 #if EXPERTS

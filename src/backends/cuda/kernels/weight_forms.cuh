@@ -48,9 +48,16 @@ DEVICE u32 fma_bf16x2(u32 a, u32 b, u32 c) {
 // a + b, exact for the small integers here
 DEVICE u32 add_bf16x2(u32 a, u32 b) { return fma_bf16x2(a, 0x3f803f80u, b); }
 
+// (a & b) | c in one instruction; the compiler makes two of it when b and c are constants.
+DEVICE u32 and_or(u32 a, u32 b, u32 c) {
+  u32 y;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(a), "r"(b), "r"(c));
+  return y;
+}
+
 // Signed bytes 0 and 2 as a pair of bf16: 128 + the low 7 bits, less 128 or 256.
 DEVICE u32 bf16x2_of_bytes(u32 w) {
-  return add_bf16x2((w & 0x007f007fu) | kBf16Of128, (w & 0x00800080u) | 0xc300c300u);
+  return add_bf16x2(and_or(w, 0x007f007fu, kBf16Of128), and_or(w, 0x00800080u, 0xc300c300u));
 }
 
 #if FORM_LEVELS == 1
@@ -80,6 +87,27 @@ DEVICE Codes load_codes(const u8* block, int section, int lane) {
   return c;
 }
 
+// Only what step j needs: fewer registers, some bank conflicts.
+template <int j>
+DEVICE Codes load_step_codes(const u8* block, int section, int lane) {
+  Codes c;
+  if constexpr (kPlane8) {
+    const uint2 v =
+        *reinterpret_cast<const uint2*>(block + section * 1024 + j / 2 * 512 + lane * 16 + j % 2 * 8);
+    c.low = c.high = make_uint4(v.x, v.y, v.x, v.y);
+  }
+  if constexpr (kPlane4) {
+    const u32 v = *reinterpret_cast<const u32*>(block + kOffset4 + section * 512 + lane * 16 + 4 * j);
+    c.low = make_uint4(v, v, v, v);
+  }
+  if constexpr (kPlane2) {
+    const u32 v = *reinterpret_cast<const u32*>(block + kOffset2 + section * 256 + lane * 8 + j / 2 * 4);
+    c.two = make_uint2(v, v);
+  }
+  if constexpr (kPlane1) c.one = *reinterpret_cast<const u32*>(block + kOffset1 + section * 128 + lane * 4);
+  return c;
+}
+
 template <int j>
 DEVICE u32 word(const uint4& v) {
   if constexpr (j == 0) return v.x;
@@ -103,8 +131,9 @@ DEVICE u32 look_up(u32 nibbles) {
 }
 #endif
 
-// Step j of the section as four pairs of bf16. offset: -(128 + zero) twice; only used where codes have a zero
-// per group.
+// Step j of the section as four pairs of bf16; in forms with minima 128 more than the codes, which
+// step_scales takes out of the minimum. offset: -(128 + zero) twice; only used where codes have a zero per
+// group.
 template <int j>
 DEVICE void decode_step(const Codes& c, u32 offset, u32 (&pairs)[4]) {
   if constexpr (kPlane8) {
@@ -128,16 +157,16 @@ DEVICE void decode_step(const Codes& c, u32 offset, u32 (&pairs)[4]) {
   u32 w = 0;
   if constexpr (kPlane4) w = word<j>(c.low);
   const u32 two = kPlane2 ? (j < 2 ? c.two.x : c.two.y) : 0;
-#define CAIRN_PAIR(i)                                                                       \
-  {                                                                                         \
-    u32 v = kBf16Of128;                                                                     \
-    constexpr int kTwo = 8 * (j & 1) + 2 * i, kOne = 4 * j + i;                             \
-    if constexpr (kPlane4) v |= (w >> (4 * i)) & 0x000f000fu;                               \
-    if constexpr (kPlane2)                                                                  \
-      v |= moved < kTwo, kPlane4 ? 4 : 0 > (two) & (kPlane4 ? 0x00300030u : 0x00030003u);   \
-    if constexpr (kPlane1)                                                                  \
-      v |= moved < kOne, kPlane4 ? 4 : 2 > (c.one) & (kPlane4 ? 0x00100010u : 0x00040004u); \
-    pairs[i] = add_bf16x2(v, zero);                                                         \
+#define CAIRN_PAIR(i)                                                                              \
+  {                                                                                                \
+    u32 v = kBf16Of128;                                                                            \
+    constexpr int kTwo = 8 * (j & 1) + 2 * i, kOne = 4 * j + i;                                    \
+    if constexpr (kPlane4) v = and_or(w >> (4 * i), 0x000f000fu, v);                               \
+    if constexpr (kPlane2)                                                                         \
+      v = and_or(moved < kTwo, kPlane4 ? 4 : 0 > (two), kPlane4 ? 0x00300030u : 0x00030003u, v);   \
+    if constexpr (kPlane1)                                                                         \
+      v = and_or(moved < kOne, kPlane4 ? 4 : 2 > (c.one), kPlane4 ? 0x00100010u : 0x00040004u, v); \
+    pairs[i] = kMin ? v : add_bf16x2(v, zero);                                                     \
   }
   CAIRN_PAIR(0)
   CAIRN_PAIR(1)
@@ -171,10 +200,10 @@ DEVICE SectionScales load_scales(const u8* block, int section, int row) {
   return s;
 }
 
-// Byte i (0..3) of w as a float: in the low mantissa bits of 2^23.
+// 2^23 + byte i (0..3) of w.
 template <int i>
-DEVICE float float_of_byte(u32 w) {
-  return __uint_as_float(__byte_perm(w, 0x4b000000u, 0x7440 + i)) - 8388608.f;
+DEVICE float raised_byte(u32 w) {
+  return __uint_as_float(__byte_perm(w, 0x4b000000u, 0x7440 + i));
 }
 template <int i>
 DEVICE float float_of_signed_byte(u32 w) {
@@ -192,6 +221,8 @@ DEVICE float e8m0(u32 e) { return __uint_as_float(e < 2 ? 0x00200000u << e : (e 
 // second. offset: see decode_step.
 template <int j>
 DEVICE void step_scales(const SectionScales& s, float (&scale)[2], float (&min)[2], u32& offset) {
+  // d * (2^23 + byte) - 2^23 d is exact: one instruction instead of two
+  const float minus_d = -8388608.f * s.d, minus_min = 8388608.f * s.min;
   if constexpr (FORM_SCALES == 1) {
     if constexpr (kHalfSteps) {
       const u32 w = word<j>(s.raw);
@@ -212,12 +243,15 @@ DEVICE void step_scales(const SectionScales& s, float (&scale)[2], float (&min)[
       scale[0] = s.d * float_of_signed_byte<j>(s.raw.x);
     }
   } else if constexpr (FORM_SCALES == 4) {  // 4 s, 4 m
-    scale[0] = s.d * float_of_byte<j>(s.raw.x), min[0] = -(s.min * float_of_byte<j>(s.raw.y));
+    scale[0] = fmaf(s.d, raised_byte<j>(s.raw.x), minus_d);
+    min[0] = fmaf(-s.min, raised_byte<j>(s.raw.y), minus_min);
   } else if constexpr (FORM_SCALES == 5) {
     const u32 w = word<j / 2>(s.raw), low = w & 0x0f0f0f0fu, high = (w >> 4) & 0x0f0f0f0fu;
     constexpr int i = 2 * (j & 1);
-    scale[0] = s.d * float_of_byte<i>(low), scale[1] = s.d * float_of_byte<i + 1>(low);
-    min[0] = -(s.min * float_of_byte<i>(high)), min[1] = -(s.min * float_of_byte<i + 1>(high));
+    scale[0] = fmaf(s.d, raised_byte<i>(low), minus_d),
+    scale[1] = fmaf(s.d, raised_byte<i + 1>(low), minus_d);
+    min[0] = fmaf(-s.min, raised_byte<i>(high), minus_min),
+    min[1] = fmaf(-s.min, raised_byte<i + 1>(high), minus_min);
   } else if constexpr (FORM_SCALES == 6) {
     scale[0] = e8m0((s.raw.x >> (8 * j)) & 255);
   } else if constexpr (FORM_SCALES == 7) {
@@ -226,6 +260,10 @@ DEVICE void step_scales(const SectionScales& s, float (&scale)[2], float (&min)[
   } else if constexpr (FORM_SCALES == 8) {
     const u32 w = word < kGroupsPerSection == 1 ? 0 : j > (s.raw);
     scale[0] = from_f16(f16(w)), offset = __byte_perm(w, 0, 0x3232);
+  }
+  if constexpr (kMin) {  // the codes are 128 too large
+    min[0] = fmaf(-128.f, scale[0], min[0]);
+    if constexpr (kHalfSteps) min[1] = fmaf(-128.f, scale[1], min[1]);
   }
 }
 
