@@ -133,6 +133,7 @@ MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options)
   if (options.place != Place::cpu) {
     try {
       const cuda::Device gpu(0);
+      cuda::require_kernel_source(gpu.facts());
       return plan_place(model, options, Place::cuda, needs_on_gpu(model, options, gpu));
     } catch (const Error& e) {
       if (options.place == Place::cuda) throw;

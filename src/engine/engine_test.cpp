@@ -8,6 +8,7 @@
 
 #include <random>
 
+#include "backends/cuda/device.h"
 #include "base/error.h"
 
 namespace cairn::engine {
@@ -145,6 +146,26 @@ TEST(EngineRefuses, MemoryThatWillNotSuffice) {
       refusal([&] { Engine(models::open_model(kTestdata / "llama-bf16"), o); }, ErrorKind::out_of_memory);
   EXPECT_NE(message.find("1000 are available"), std::string::npos) << message;
   EXPECT_NE(message.find("needs"), std::string::npos) << message;
+}
+
+TEST(EngineRefuses, AGpuThatIsNotThereAndTakesTheCpuWhenItMayChoose) {
+  std::string why;
+  if (!cuda::list_devices(&why).empty()) GTEST_SKIP() << "this machine has a GPU";
+  const auto model = models::open_model(kTestdata / "llama-llama3-rope");
+  EngineOptions o = options(1);
+  o.place = Place::cuda;
+  try {
+    plan_memory(model, o);
+    FAIL() << "a GPU was found";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::unsupported);
+    EXPECT_EQ(std::string(e.what()), why);
+    EXPECT_NE(why.find("libcuda"), std::string::npos) << why;
+  }
+  o.place = Place::automatic;
+  const auto plan = plan_memory(model, o);
+  EXPECT_EQ(plan.place, Place::cpu);
+  EXPECT_EQ(plan.why, why);
 }
 
 TEST(EngineRefuses, AContextLongerThanMemoryAndSaysWhatFits) {

@@ -19,7 +19,7 @@ CharsMap::CharsMap(std::string_view blob, const std::string& place) {
     fail(ErrorKind::invalid_file, "{}: the normalisation rules name a trie of {} bytes, but {} follow", place,
          bytes, blob.size());
   units_.resize(bytes / 4);
-  std::memcpy(units_.data(), blob.data(), bytes);
+  if (bytes > 0) std::memcpy(units_.data(), blob.data(), bytes);  // an empty vector has no address
   strings_ = blob.substr(bytes);
 }
 

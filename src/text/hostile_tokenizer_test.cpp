@@ -188,6 +188,8 @@ TEST(HostileSentencePiece, EveryTruncationAndFlippedBit) {
 TEST(HostileSentencePiece, BrokenNormalisationRules) {
   EXPECT_REFUSED(CharsMap(std::string_view("abc"), "rules"), "3 bytes");
   EXPECT_REFUSED(CharsMap(std::string_view("\x10\0\0\0abcd", 8), "rules"), "16");
+  // No trie at all (found by tokenizer_fuzz): nothing is ever replaced.
+  EXPECT_FALSE(CharsMap(std::string_view("\0\0\0\0zz", 6), "rules").longest("z"));
   // A trie of one unit whose offsets lead outside, and replacements without an end.
   for (uint32_t unit : {0u, 0xffffffffu, 0x7fffffffu, 0x00000161u, 0xfffffd61u}) {
     std::string blob = std::string("\x08\0\0\0", 4);

@@ -102,6 +102,15 @@ Compiled compile(const Variant& variant, std::string_view architecture) {
   return {std::move(result.cubin), std::move(result.log)};
 }
 
+void require_kernel_source(const DeviceFacts& facts) {
+  std::error_code error;
+  if (const auto pack = pack_folder(); !pack.empty() && std::filesystem::is_directory(pack, error)) return;
+  const auto& nvrtc = Nvrtc::instance();
+  if (!nvrtc.supports(facts.architecture()))
+    fail(ErrorKind::unsupported, "{} (version {}.{}) does not compile for {} ({}); a newer CUDA toolkit does",
+         nvrtc.path(), nvrtc.version() / 1000, nvrtc.version() % 1000 / 10, facts.architecture(), facts.name);
+}
+
 size_t write_to_pack(const Variant& variant, std::string_view architecture,
                      const std::filesystem::path& folder) {
   const auto cubin = compile(variant, architecture).cubin;

@@ -53,6 +53,10 @@ struct Compiled {
 // lies.
 Compiled compile(const Variant&, std::string_view architecture);
 
+// Throws Error(unsupported) when kernels for this device could come from nowhere: no pack, and no NVRTC that
+// knows it.
+void require_kernel_source(const DeviceFacts&);
+
 // Compiles a variant into a folder from which any start reads it: beside the program as `kernels`, or named
 // by $CAIRN_KERNELS. Returns its bytes.
 size_t write_to_pack(const Variant&, std::string_view architecture, const std::filesystem::path& folder);
