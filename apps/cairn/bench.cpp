@@ -124,15 +124,12 @@ class Bench {
   program::Trace* trace() { return options_.trace.empty() ? nullptr : &recorded; }
 
   void count_work(Row& row, int64_t tokens, int64_t logits, int64_t context) {
-    const auto& kv = engine_.kv().config();
     program::StepSizes sizes;
     sizes.tokens = tokens;
     sizes.logits = logits;
     sizes.context = context;
     sizes.sequences = options_.batch > 1 && tokens == options_.batch ? options_.batch : 1;
-    sizes.kv_bytes_per_element_x16 =
-        int(16 * (kv::row_bytes(kv.form, kv.head_dim_k) + kv::row_bytes(kv.form, kv.head_dim_v)) /
-            (kv.head_dim_k + kv.head_dim_v));
+    sizes.kv_bytes_per_element_x16 = kv::bytes_per_element_x16(engine_.kv().config());
     row.work += program::work(engine_.program(), sizes);
   }
 

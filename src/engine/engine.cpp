@@ -70,7 +70,7 @@ PlaceNeeds needs_on_gpu(const models::Model& model, const EngineOptions& options
   needs.available = options.memory_limit != 0 ? options.memory_limit : gpu.free_bytes();
   const auto bytes =
       cuda::executor_needs(model.program, model.weights, kv_config(model, needs.kv_form, kPageTokens),
-                           {needs.step_tokens, options.step_logits}, {options.exact, true});
+                           {needs.step_tokens, options.step_logits}, {options.exact});
   needs.weights = bytes.weights;
   needs.scratch = bytes.scratch + kGpuReserve;
   return needs;
@@ -122,7 +122,9 @@ std::string_view to_string(Place place) {
   return kNames[size_t(place)];
 }
 
-MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options) {
+// The plan, and the GPU it was made for, which stays open: opening one takes a few hundred milliseconds.
+static MemoryPlan plan_memory_on(const models::Model& model, const EngineOptions& options,
+                                 std::unique_ptr<cuda::Device>& gpu) {
   if (options.step_tokens < 0 || options.step_logits < 1)
     fail(ErrorKind::invalid_argument, "step_tokens is {} and step_logits {}; both must be at least 1",
          options.step_tokens, options.step_logits);
@@ -132,10 +134,11 @@ MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options)
   std::string why;
   if (options.place != Place::cpu) {
     try {
-      const cuda::Device gpu(0);
-      cuda::require_kernel_source(gpu.facts());
-      return plan_place(model, options, Place::cuda, needs_on_gpu(model, options, gpu));
+      gpu = std::make_unique<cuda::Device>(0);
+      cuda::require_kernel_source(gpu->facts());
+      return plan_place(model, options, Place::cuda, needs_on_gpu(model, options, *gpu));
     } catch (const Error& e) {
+      gpu.reset();
       if (options.place == Place::cuda) throw;
       why = e.what();
     }
@@ -145,20 +148,24 @@ MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options)
   return plan;
 }
 
+MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options) {
+  std::unique_ptr<cuda::Device> gpu;
+  return plan_memory_on(model, options, gpu);
+}
+
 Engine::Engine(models::Model model, const EngineOptions& options)
     : model_(std::move(model)),
       program_(options.fuse ? program::fuse(model_.program) : program::expand(model_.program)),
-      memory_(plan_memory(model_, options)),
+      memory_(plan_memory_on(model_, options, gpu_)),
       pool_(options.threads) {
   const bool on_gpu = memory_.place == Place::cuda;
   const program::Bounds bounds{memory_.step_tokens, options.step_logits};
   kv_ = std::make_unique<kv::KvPool>(kv_config(model_, memory_.kv_form, memory_.cache_tokens),
                                      on_gpu ? kv::KvPool::Memory::elsewhere : kv::KvPool::Memory::host);
   if (on_gpu) {
-    gpu_ = std::make_unique<cuda::Device>(0);
     weights_origin_ = "on the GPU";
     executor_ = std::make_unique<cuda::Executor>(program_, model_.weights, pool_, *kv_, bounds, *gpu_,
-                                                 cuda::ExecutorOptions{options.exact, true}, options.on_load);
+                                                 cuda::ExecutorOptions{options.exact}, options.on_load);
     return;
   }
   cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load,

@@ -92,10 +92,10 @@ class Engine {
  private:
   models::Model model_;
   program::Program program_;
+  std::unique_ptr<cuda::Device> gpu_;  // open while memory_ is planned for it
   MemoryPlan memory_;
   ThreadPool pool_;
   std::unique_ptr<kv::KvPool> kv_;
-  std::unique_ptr<cuda::Device> gpu_;
   std::unique_ptr<backends::Executor> executor_;
   std::string weights_origin_;
   std::unique_ptr<cpu::PackedWriter> writer_;  // reads the executor's weights; null: nothing to keep

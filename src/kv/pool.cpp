@@ -40,6 +40,11 @@ int64_t row_bytes(KvForm form, int head_dim) {
   return 0;
 }
 
+int bytes_per_element_x16(const KvConfig& c) {
+  return int(16 * (row_bytes(c.form, c.head_dim_k) + row_bytes(c.form, c.head_dim_v)) /
+             (c.head_dim_k + c.head_dim_v));
+}
+
 int64_t KvPool::bytes(const KvConfig& c) {
   if (c.layers <= 0 || c.kv_heads <= 0 || c.head_dim_k <= 0 || c.head_dim_v <= 0 || c.pages < 0)
     fail(ErrorKind::invalid_argument,

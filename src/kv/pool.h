@@ -36,6 +36,9 @@ struct KvConfig {
 // zeros.
 int64_t row_bytes(KvForm, int head_dim);
 
+// 16 times the bytes of a cached element, keys and values together: what program::StepSizes counts with.
+int bytes_per_element_x16(const KvConfig&);
+
 class KvPool {
  public:
   // Bytes that a pool of this configuration reserves (touched only as pages are written). Throws

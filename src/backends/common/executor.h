@@ -30,9 +30,10 @@ struct SequenceStep {
 };
 
 struct StepResult {
-  int64_t rows = 0;               // logit rows, in the order of the sequences
-  float* logits = nullptr;        // [rows, vocabulary]; the caller may scribble on it until the next run
-  const float* hidden = nullptr;  // [rows, dim]: what logits were computed from
+  int64_t rows = 0;         // logit rows, in the order of the sequences
+  float* logits = nullptr;  // [rows, vocabulary]; the caller may scribble on it until the next run
+  const float* hidden =
+      nullptr;  // [rows, dim]: what logits were computed from; null on a GPU for steps of class decode only
 };
 
 struct LoadProgress {

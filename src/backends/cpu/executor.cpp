@@ -180,10 +180,7 @@ class Executor::Step {
     s.logits = sizes_.logits;
     s.sequences = int64_t(sequences_.size());
     s.context = sequences_.empty() ? 0 : sequences_.front().position;
-    const auto& kv = e_.kv_.config();
-    s.kv_bytes_per_element_x16 =
-        int(16 * (kv::row_bytes(kv.form, kv.head_dim_k) + kv::row_bytes(kv.form, kv.head_dim_v)) /
-            (kv.head_dim_k + kv.head_dim_v));
+    s.kv_bytes_per_element_x16 = kv::bytes_per_element_x16(e_.kv_.config());
     return s;
   }
 

@@ -87,7 +87,7 @@ std::vector<Executor::FusedRope> Executor::find_fused_ropes(const Program& progr
 
 // What a step tells the device, in one block of 32-bit words that is uploaded at once: offsets of its parts.
 struct Executor::Inputs {
-  int64_t ids, positions, sequence_of, starts, logit_rows, frequencies, tables, words;
+  int64_t ids, positions, sequence_of, starts, logit_rows, tables, words;
   std::vector<int64_t> rope_frequencies;  // per rope table: offset of per-sequence lists, or -1
   int64_t table_words;
 
@@ -131,11 +131,9 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
                    const ExecutorOptions& options,
                    const std::function<void(const backends::LoadProgress&)>& on_load)
     : program_(program),
-      pool_(pool),
       kv_(kv),
       bounds_(bounds),
       device_(device),
-      options_(options),
       kernels_(device),
       stream_(device),
       weights_(program, stored, device, stream_, pool, {options.exact}, on_load),
@@ -149,6 +147,7 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
   staging_ = PinnedBuffer(device, size_t(layout_->words) * 4);
   const int64_t vocabulary = program.width(program.logits), dim = program.width(program.hidden);
   results_ = PinnedBuffer(device, size_t(bounds.logits * (vocabulary + dim)) * 4);
+  hidden_ = Buffer(device, size_t(bounds.logits * dim) * 4);
 
   int64_t rope_bytes = 0, embedding_bytes = 0;
   std::vector<float> constants;
@@ -225,7 +224,7 @@ class Executor::Step {
     const bool repeats = decode_rows_ == sizes_.tokens && int64_t(sequences_.size()) == sizes_.tokens;
     if (trace) {
       run_traced(*trace);
-    } else if (repeats && e_.options_.graphs) {
+    } else if (repeats) {
       auto& graph = e_.graphs_[{sizes_.tokens, sizes_.logits}];
       // The first step of a shape runs as it is (kernels are found, memory is warm), the second is recorded.
       if (!graph && !e_.graphs_seen_.insert({sizes_.tokens, sizes_.logits}).second)
@@ -375,12 +374,11 @@ class Executor::Step {
     e_.stream_.mark("the step's results");
     e_.stream_.download(e_.results_.data(), at(program_.logits).address, size_t(logits_words()) * 4);
     if (decode_rows_ == sizes_.tokens) return;
-    // The logits are on their way to the host; f32 copies of the hidden rows take their place.
     const Operand hidden = at(program_.hidden);
     Address from = hidden.address;
     const int64_t words = count(program_.hidden);
     if (hidden.element != Element::f32) {
-      from = at(program_.logits).address;
+      from = e_.hidden_.address();
       launch_.overlap = false;
       launch_.convert(hidden, {from, Element::f32}, words);
     }
@@ -391,7 +389,7 @@ class Executor::Step {
     program::StepSizes sizes;
     sizes.tokens = sizes_.tokens, sizes.logits = sizes_.logits, sizes.sequences = int64_t(sequences_.size());
     sizes.context = sequences_.empty() ? 0 : sequences_.front().position;
-    sizes.kv_bytes_per_element_x16 = e_.kv_.config().form == kv::KvForm::f32 ? 64 : 32;
+    sizes.kv_bytes_per_element_x16 = kv::bytes_per_element_x16(e_.kv_.config());
     const size_t instructions = program_.instructions.size();
     std::vector<Event> events;
     for (size_t i = 0; i <= instructions; ++i) events.emplace_back(e_.device_, true);

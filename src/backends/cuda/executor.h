@@ -20,12 +20,10 @@ namespace cairn::cuda {
 struct ExecutorOptions {
   // f32 everywhere with the plain kernels: for tests against an exact reference.
   bool exact = false;
-  bool graphs = true;
 };
 
 struct ExecutorNeeds {
   uint64_t weights = 0, kv = 0, scratch = 0;  // bytes of GPU memory
-  uint64_t total() const { return weights + kv + scratch; }
 };
 ExecutorNeeds executor_needs(const program::Program&, std::span<const codecs::StoredWeight>,
                              const kv::KvConfig&, const program::Bounds&, const ExecutorOptions&);
@@ -55,17 +53,15 @@ class Executor final : public backends::Executor {
   struct Inputs;
 
   const program::Program& program_;
-  ThreadPool& pool_;
   kv::KvPool& kv_;
   program::Bounds bounds_;
   const Device& device_;
-  ExecutorOptions options_;
   KernelCache kernels_;
   Stream stream_;
   ModelWeights weights_;
   std::vector<Element> elements_;
   program::ArenaPlan plan_;
-  Buffer arena_, gated_, kv_memory_, inputs_, ropes_;
+  Buffer arena_, gated_, hidden_, kv_memory_, inputs_, ropes_;
   std::unique_ptr<Inputs> layout_;
   PinnedBuffer staging_, results_, embeddings_;
   std::vector<Address> frequencies_, slopes_;  // of the rope tables; of the ALiBi attentions

@@ -1,5 +1,5 @@
-// What matmul_many.cu uses of sm_80 and later: asynchronous copies to shared memory, 8x8 matrices in it,
-// products of 16x8x16. Numbers and names are those of the PTX ISA.
+// What products and attention use of sm_80 and later: asynchronous copies to shared memory, 8x8 matrices in
+// it, products of 16x8x16. Numbers and names are those of the PTX ISA.
 #pragma once
 
 #include "device.cuh"

@@ -253,11 +253,6 @@ extern "C" __global__ void gated(const X* gate, const X* up, int kind, Y* y, i64
   wait_for_previous();
   EACH(count) store_from_float(y + i, activated(kind, load_as_float(gate + i)) * load_as_float(up + i));
 }
-extern "C" __global__ void add_bias(X* y, const float* bias, int n, i64 count) {
-  release_next();
-  wait_for_previous();
-  EACH(count) store_from_float(y + i, load_as_float(y + i) + bias[i % n]);
-}
 // y[t,:] = x[t,:] * sigmoid(gate[t])
 extern "C" __global__ void gate_rows(const X* x, const float* gate, Y* y, int n, i64 count) {
   release_next();
