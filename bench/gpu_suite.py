@@ -4,7 +4,7 @@
 usage: bench/gpu_suite.py --build BUILD --out FOLDER [--models FOLDER] [--sanitize] [--only PART,...]
 
 BUILD holds the programs (cairn, engine_gpu_test, backends_cuda_gpu_test, dump_logits, cuda_*_bench). MODELS holds
-8b-bf16.gguf and 8b-q4_k_m.gguf of the Llama-3.1-8B shape; parts that need them are skipped, loudly, without. The table of
+8b-bf16.gguf and 8b-q4_k_m.gguf of the Llama-3.1-8B shape; what is missing counts as failed. The table of
 the bars is printed at the end. --sanitize runs compute-sanitizer over a part of the tests (minutes).
 """
 import argparse
@@ -43,7 +43,8 @@ class Suite:
         rows = []
         for program in ("backends_cuda_gpu_test", "engine_gpu_test"):
             if not (self.build / program).exists():
-                print(f"SKIPPED: {self.build / program} is missing", flush=True)
+                print(f"MISSING: {self.build / program}", flush=True)
+                self.failed.append(f"{program} is missing")
                 continue
             code, out, err, seconds = run([self.build / program, "--gtest_brief=1"], 500)  # GTEST_FILTER may narrow it
             last = [line for line in out.splitlines() if "PASSED" in line or "FAILED" in line or "tests ran" in line][-6:]
@@ -84,7 +85,9 @@ class Suite:
             cases += [(file, ["-p", "0", "-n", "32", "-b", batch, "-r", "3"]) for batch in ("8", "16", "64")]
         for file, flags in cases:
             if not (folder / file).exists():
-                print(f"SKIPPED: {folder / file} is missing", flush=True)
+                print(f"MISSING: {folder / file}", flush=True)
+                if f"{file} is missing" not in self.failed:
+                    self.failed.append(f"{file} is missing")
                 continue
             code, out, err, _ = run([self.build / "cairn", "bench", folder / file, "--device", "cuda", "--json", *flags], 200)
             if code:
