@@ -19,6 +19,7 @@ inline int exit_code(ErrorKind kind) {
     case ErrorKind::io: return 7;
     case ErrorKind::network: return 8;
     case ErrorKind::cancelled: return kExitCancelled;
+    case ErrorKind::overloaded: return 9;
   }
   return kExitInternal;
 }

@@ -12,6 +12,7 @@ const char* to_string(ErrorKind kind) {
     case ErrorKind::io: return "input/output";
     case ErrorKind::network: return "network";
     case ErrorKind::cancelled: return "cancelled";
+    case ErrorKind::overloaded: return "overloaded";
   }
   return "unknown";
 }

@@ -20,6 +20,7 @@ enum class ErrorKind {
   io,                // the operating system said no
   network,           // the other side said no, or nothing
   cancelled,         // the user asked to stop
+  overloaded,        // too many are waiting already, or the server is closing: try again later
 };
 
 const char* to_string(ErrorKind);

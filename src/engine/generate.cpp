@@ -12,24 +12,7 @@ double now_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-bool ends_turn(const text::Tokenizer& tokenizer, int32_t token) {
-  const auto& special = tokenizer.special();
-  return (special.eos && *special.eos == token) ||
-         std::find(special.end_of_turn.begin(), special.end_of_turn.end(), token) !=
-             special.end_of_turn.end();
-}
-
 }  // namespace
-
-const char* to_string(Finish finish) {
-  switch (finish) {
-    case Finish::end_of_turn: return "end of turn";
-    case Finish::stop_string: return "stop string";
-    case Finish::length: return "length";
-    case Finish::cancelled: return "cancelled";
-  }
-  return "?";
-}
 
 Session::Session(Engine& engine, const text::Tokenizer& tokenizer)
     : engine_(engine), tokenizer_(tokenizer), sequence_(engine.kv()) {}
@@ -59,10 +42,9 @@ Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptio
   cached_.resize(same);
   result.reused_tokens = int64_t(same);
 
-  text::Sampler sampler(options.sampling, int32_t(engine_.model().vocabulary_size), stream);
-  sampler.prompt(prompt);
-  text::StreamDecoder decoder(tokenizer_);
-  text::StopMatcher stops(options.sampling.stop);
+  AnswerWriter writer(tokenizer_, options.sampling, int32_t(engine_.model().vocabulary_size), stream,
+                      {limit, options.ignore_end});
+  writer.prompt(prompt);
 
   const double start = now_seconds();
   const auto rest = prompt.subspan(same);
@@ -84,36 +66,25 @@ Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptio
   };
   const auto vocabulary = size_t(engine_.model().vocabulary_size);
   for (;;) {
-    const auto sampled = sampler.sample({step.logits, vocabulary});
-    if (!options.ignore_end && ends_turn(tokenizer_, sampled)) {
-      result.finish = Finish::end_of_turn;
+    const auto written = writer.next({step.logits, vocabulary});
+    if (written.token && options.sampling.logprobs > 0) result.logprobs.push_back(writer.top_logprobs());
+    const bool go_on = emit(written.text);
+    if (written.finish) {
+      result.finish = *written.finish;
       break;
     }
-    sampler.accept(sampled);
-    result.tokens.push_back(sampled);
-    if (options.sampling.logprobs > 0) result.logprobs.push_back(sampler.top_logprobs());
-    const auto matched = stops.add(decoder.add(sampled));
-    if (!emit(matched.text) || (options.cancelled && options.cancelled())) {
+    if (!go_on || (options.cancelled && options.cancelled())) {
       result.finish = Finish::cancelled;
+      emit(writer.cut());
       break;
     }
-    if (matched.stopped) {
-      result.finish = Finish::stop_string;
-      break;
-    }
-    if (int64_t(result.tokens.size()) >= limit) {
-      result.finish = Finish::length;
-      break;
-    }
+    const auto token = *written.token;
     step =
-        engine_.feed(sequence_, {&sampled, 1}, 1, rope_length, {}, options.trace, backends::RowClass::decode);
-    cached_.push_back(sampled);
+        engine_.feed(sequence_, {&token, 1}, 1, rope_length, {}, options.trace, backends::RowClass::decode);
+    cached_.push_back(token);
     ++result.decode_steps;
   }
-  if (result.finish != Finish::stop_string) {
-    const auto tail = stops.add(decoder.finish());
-    emit(tail.stopped ? tail.text : tail.text + stops.finish());
-  }
+  result.tokens = writer.tokens();
   result.decode_seconds = now_seconds() - first;
   return result;
 }

@@ -5,14 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "engine/answer_writer.h"
 #include "engine/engine.h"
 #include "text/sampler.h"
 #include "text/tokenizer.h"
 
 namespace cairn::engine {
-
-enum class Finish { end_of_turn, stop_string, length, cancelled };
-const char* to_string(Finish);
 
 struct GenerateOptions {
   text::SamplingParams sampling;

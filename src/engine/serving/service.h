@@ -1,0 +1,108 @@
+// Many requests, one engine: a thread that asks the scheduling policy what to run, runs it, draws tokens and
+// tells the listeners. Everything else may be called from any thread.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/scheduling/policy.h"
+#include "engine/serving/histogram.h"
+#include "engine/serving/request.h"
+
+namespace cairn::engine {
+
+struct ServiceOptions {
+  std::string policy = "continuous";
+  PolicyOptions scheduling;
+  int64_t max_running = 0;     // sequences that hold pages; 0: as many as a step has rows of scores
+  int64_t max_waiting = 4096;  // sequences; more are refused
+};
+
+struct ServiceStats {
+  int64_t running = 0, waiting = 0;
+  int64_t pages = 0, free_pages = 0;
+  uint64_t prompt_tokens = 0, reused_tokens = 0, computed_tokens = 0, answer_tokens = 0;
+  uint64_t steps = 0, preemptions = 0, refused = 0;
+  uint64_t ended[4] = {}, failed = 0;  // by Finish
+  Histogram step, predicted_step;      // seconds of steps, and what the policy had expected
+  Histogram queued, first_token, between_tokens, whole;
+  double step_running_for = 0;  // seconds since the step that runs now began; 0: none does
+  double since_step = 0;        // seconds since the last one ended
+};
+
+class Service {
+ public:
+  // The engine and tokenizer must outlive the service, and nobody else may run steps meanwhile.
+  Service(Engine&, const text::Tokenizer&, const ServiceOptions& = {});
+  ~Service();  // cancels what runs
+
+  // Throws Error(invalid_argument) for a request that could never run, with both numbers where there are two,
+  // and Error(overloaded) when too many wait or the service is closing. The listener lives until its last
+  // on_end.
+  RequestId submit(GenerateRequest, std::shared_ptr<Listener>);
+  // Ends all answers of a request within one step. Unknown and ended ones are ignored.
+  void cancel(RequestId);
+
+  // Refuses new requests; returns when the running ones have ended, or after `seconds` cancels the rest.
+  // True: all ended by themselves.
+  bool drain(double seconds);
+
+  ServiceStats stats() const;
+  Engine& engine() { return engine_; }
+  const text::Tokenizer& tokenizer() const { return tokenizer_; }
+
+ private:
+  struct Job;
+  struct Sequence;
+  struct Event;
+
+  void check(const GenerateRequest&) const;
+  void loop();
+  void take_inbox();
+  void enqueue(std::unique_ptr<Sequence>);
+  void plan();
+  void apply_preemptions();
+  void admit(Sequence&);
+  void run_step();
+  void advance(Sequence&, size_t first_row);
+  void retire();
+  void end(Sequence&, Finish, const Error* = nullptr);
+  SequenceView view(const Sequence&) const;
+
+  Engine& engine_;
+  const text::Tokenizer& tokenizer_;
+  ServiceOptions options_;
+  std::unique_ptr<Policy> policy_;
+  const bool rows_alike_;  // prompts' rows and answers' rows have the same bits
+
+  // Of the engine thread.
+  std::vector<std::unique_ptr<Sequence>> running_, waiting_;
+  std::vector<SequenceView> running_views_, waiting_views_;
+  StepPlan plan_;
+  std::vector<Sequence*> step_;
+  std::vector<backends::SequenceStep> shares_;
+  SequenceId next_sequence_ = 0;
+
+  mutable std::mutex mutex_;
+  std::condition_variable wake_, idle_;
+  std::vector<std::shared_ptr<Job>> submitted_;
+  std::vector<RequestId> cancelled_;
+  RequestId next_request_ = 0;
+  int64_t alive_ = 0;  // answers not ended
+  bool closing_ = false, stop_ = false;
+
+  mutable std::mutex stats_mutex_;
+  ServiceStats stats_;
+  std::atomic<double> step_began_{0}, step_ended_{0};  // seconds of the steady clock; began 0: none runs
+
+  std::thread thread_;
+};
+
+}  // namespace cairn::engine
