@@ -19,7 +19,7 @@
 namespace cairn::engine {
 
 struct ServiceOptions {
-  std::string policy = "continuous";
+  std::string policy = "first-come";
   PolicyOptions scheduling;
   int64_t max_running = 0;     // sequences that hold pages; 0: as many as a step has rows of scores
   int64_t max_waiting = 4096;  // sequences; more are refused
@@ -61,7 +61,6 @@ class Service {
  private:
   struct Job;
   struct Sequence;
-  struct Event;
 
   void check(const GenerateRequest&) const;
   void loop();
@@ -70,24 +69,28 @@ class Service {
   void plan();
   void apply_preemptions();
   void admit(Sequence&);
+  void fill_step();
   void run_step();
-  void advance(Sequence&, size_t first_row);
+  void advance(Sequence&, const float* hidden, std::span<float> scores, int64_t rows);
+  void count_step(double seconds, double expected);
   void retire();
-  void end(Sequence&, Finish, const Error* = nullptr);
+  void end(Sequence&);
   SequenceView view(const Sequence&) const;
 
   Engine& engine_;
   const text::Tokenizer& tokenizer_;
   ServiceOptions options_;
   std::unique_ptr<Policy> policy_;
-  const bool rows_alike_;  // prompts' rows and answers' rows have the same bits
 
   // Of the engine thread.
   std::vector<std::unique_ptr<Sequence>> running_, waiting_;
   std::vector<SequenceView> running_views_, waiting_views_;
   StepPlan plan_;
+  // The step: sequences, their rows, and where in the result each one's scores begin.
   std::vector<Sequence*> step_;
   std::vector<backends::SequenceStep> shares_;
+  std::vector<size_t> first_row_;
+  StepShape shape_;
   SequenceId next_sequence_ = 0;
 
   mutable std::mutex mutex_;

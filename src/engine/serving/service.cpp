@@ -1,0 +1,469 @@
+#include "engine/serving/service.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+
+namespace cairn::engine {
+namespace {
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+constexpr auto kIdle = std::chrono::milliseconds(1);
+
+// The place of a sequence in a list; plans name them mostly in the list's order, so the search goes on from
+// the last one found.
+template <typename List>
+size_t locate(const List& list, SequenceId id, size_t& from) {
+  for (size_t i = 0; i < list.size(); ++i, ++from) {
+    if (from >= list.size()) from = 0;
+    if (list[from]->id == id) return from;
+  }
+  return list.size();
+}
+
+}  // namespace
+
+// One request: what its answers share.
+struct Service::Job {
+  RequestId id = 0;
+  GenerateRequest request;
+  std::shared_ptr<Listener> listener;
+  double submitted = 0;
+  int64_t max_answer = 0;  // tokens of each answer
+};
+
+// One answer, or a prompt to embed.
+struct Service::Sequence {
+  Sequence(kv::KvPool& pool, std::shared_ptr<Job> of, int index, const text::Tokenizer& tokenizer,
+           int32_t vocabulary)
+      : job(std::move(of)),
+        answer(index),
+        cache(pool),
+        known(job->request.prompt),
+        writer(tokenizer, job->request.sampling, vocabulary, index,
+               {job->max_answer, job->request.ignore_end, job->request.visible_special}) {}
+
+  int64_t prompt_tokens() const { return int64_t(job->request.prompt.size()); }
+  int64_t max_tokens() const { return prompt_tokens() + job->max_answer; }
+  int64_t left() const { return int64_t(known.size()) - cache.length(); }
+
+  SequenceId id = 0;
+  std::shared_ptr<Job> job;
+  int answer = 0;
+  kv::Sequence cache;
+  std::vector<text::TokenId> known;  // the prompt and what has been answered
+  AnswerWriter writer;
+  std::vector<double> hidden_sum;  // embeddings
+  double admitted = 0, first_token = 0, last_token = 0;
+  int64_t reused = 0;
+  int preemptions = 0;
+
+  // Of the step that has just run.
+  std::optional<Finish> finish;
+  std::optional<Error> error;
+  double gap = -1, waited_first = -1;  // for the histograms; negative: none
+};
+
+Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const ServiceOptions& options)
+    : engine_(engine),
+      tokenizer_(tokenizer),
+      options_(options),
+      policy_(make_policy(options.policy, options.scheduling)) {
+  const int64_t rows = engine.bounds().logits;
+  if (options_.max_running <= 0 || options_.max_running > rows) options_.max_running = rows;
+  step_ended_ = now_seconds();
+  thread_ = std::thread([this] { loop(); });
+}
+
+Service::~Service() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = closing_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+void Service::check(const GenerateRequest& r) const {
+  const auto& model = engine_.model();
+  if (r.prompt.empty()) fail(ErrorKind::invalid_argument, "the prompt is empty; give it at least one token");
+  const auto tokens = int64_t(r.prompt.size());
+  if (tokens + (r.embed ? 0 : 1) > engine_.context())
+    fail(ErrorKind::invalid_argument,
+         "the prompt has {} tokens, the context holds {}{}; shorten the prompt or start with a larger --ctx "
+         "(this model goes up to {})",
+         tokens, engine_.context(), r.embed ? "" : " and must leave room for an answer",
+         model.context_length);
+  for (const auto id : r.prompt)
+    if (id < 0 || id >= model.vocabulary_size)
+      fail(ErrorKind::invalid_argument, "token id {} of the prompt lies outside the vocabulary of {}", id,
+           model.vocabulary_size);
+  if (r.max_tokens < 0)
+    fail(ErrorKind::invalid_argument, "max_tokens is {}; it must be at least 1", r.max_tokens);
+  if (r.max_tokens > 0 && tokens + r.max_tokens > engine_.context())
+    fail(ErrorKind::invalid_argument,
+         "the prompt has {} tokens and max_tokens is {}, together {}; the context holds {}", tokens,
+         r.max_tokens, tokens + r.max_tokens, engine_.context());
+  r.sampling.validate(int32_t(model.vocabulary_size));
+}
+
+RequestId Service::submit(GenerateRequest request, std::shared_ptr<Listener> listener) {
+  check(request);
+  auto job = std::make_shared<Job>();
+  const int answers = request.embed ? 1 : request.sampling.n;
+  const int64_t room = engine_.context() - int64_t(request.prompt.size());
+  job->max_answer = request.embed ? 1 : request.max_tokens > 0 ? request.max_tokens : room;
+  job->request = std::move(request);
+  job->listener = std::move(listener);
+  job->submitted = now_seconds();
+  {
+    const std::lock_guard lock(mutex_);
+    const auto refuse = [&](const std::string& why) {
+      const std::lock_guard stats_lock(stats_mutex_);
+      ++stats_.refused;
+      throw Error(ErrorKind::overloaded, why);
+    };
+    if (closing_) refuse("the server is closing; ask another one or try again later");
+    if (alive_ + answers > options_.max_waiting + options_.max_running)
+      refuse(fmt::format("{} answers run or wait and no more than {} may; try again later", alive_,
+                         options_.max_waiting + options_.max_running));
+    job->id = ++next_request_;
+    alive_ += answers;
+    submitted_.push_back(job);
+  }
+  wake_.notify_one();
+  return job->id;
+}
+
+void Service::cancel(RequestId id) {
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_.push_back(id);
+  }
+  wake_.notify_one();
+}
+
+bool Service::drain(double seconds) {
+  std::unique_lock lock(mutex_);
+  closing_ = true;
+  const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  const bool ended =
+      idle_.wait_until(lock, std::chrono::time_point_cast<std::chrono::steady_clock::duration>(until),
+                       [&] { return alive_ == 0; });
+  if (ended) return true;
+  stop_ = true;
+  wake_.notify_all();
+  idle_.wait(lock, [&] { return alive_ == 0; });
+  return false;
+}
+
+ServiceStats Service::stats() const {
+  const std::lock_guard lock(stats_mutex_);
+  auto stats = stats_;
+  const double now = now_seconds(), began = step_began_;
+  stats.step_running_for = began > 0 ? now - began : 0;
+  stats.since_step = now - step_ended_;
+  return stats;
+}
+
+SequenceView Service::view(const Sequence& s) const {
+  SequenceView v;
+  v.id = s.id;
+  v.client = std::hash<std::string>{}(s.job->request.client);
+  v.priority = s.job->request.priority;
+  v.arrival = s.job->submitted;
+  v.known = int64_t(s.known.size());
+  v.computed = s.cache.length();
+  v.prompt_tokens = s.prompt_tokens();
+  v.max_tokens = s.max_tokens();
+  v.pages = int64_t(s.cache.block_table().size());
+  v.preemptions = s.preemptions;
+  return v;
+}
+
+// Waiting sequences stay in the order of their arrival: those that were preempted go back among them.
+void Service::enqueue(std::unique_ptr<Sequence> s) {
+  const auto place =
+      std::upper_bound(waiting_.begin(), waiting_.end(), s->id,
+                       [](SequenceId id, const std::unique_ptr<Sequence>& other) { return id < other->id; });
+  waiting_.insert(place, std::move(s));
+}
+
+void Service::take_inbox() {
+  std::vector<std::shared_ptr<Job>> submitted;
+  std::vector<RequestId> cancelled;
+  bool stop = false;
+  {
+    std::unique_lock lock(mutex_);
+    if (running_.empty() && waiting_.empty())
+      wake_.wait(lock, [&] { return stop_ || !submitted_.empty() || !cancelled_.empty(); });
+    submitted.swap(submitted_);
+    cancelled.swap(cancelled_);
+    stop = stop_;
+  }
+  for (auto& job : submitted) {
+    const int answers = job->request.embed ? 1 : job->request.sampling.n;
+    for (int i = 0; i < answers; ++i) {
+      auto s = std::make_unique<Sequence>(engine_.kv(), job, i, tokenizer_,
+                                          int32_t(engine_.model().vocabulary_size));
+      s->id = ++next_sequence_;
+      enqueue(std::move(s));
+    }
+  }
+  if (cancelled.empty() && !stop) return;
+  const auto sweep = [&](std::vector<std::unique_ptr<Sequence>>& list) {
+    for (auto& s : list)
+      if (stop || std::find(cancelled.begin(), cancelled.end(), s->job->id) != cancelled.end())
+        s->finish = Finish::cancelled, end(*s);
+  };
+  sweep(running_);
+  sweep(waiting_);
+  retire();
+}
+
+// Removes what has ended.
+void Service::retire() {
+  const auto ended = [](const std::unique_ptr<Sequence>& s) { return s->finish || s->error; };
+  int64_t count = 0;
+  for (auto* list : {&running_, &waiting_}) count += std::erase_if(*list, ended);
+  if (count == 0) return;
+  const std::lock_guard lock(mutex_);
+  alive_ -= count;
+  if (alive_ == 0) idle_.notify_all();
+}
+
+// Tells the listener how it ended. The sequence stays in its list until retire().
+void Service::end(Sequence& s) {
+  const double now = now_seconds();
+  Ended e;
+  e.answer = s.answer;
+  e.finish = s.finish.value_or(Finish::cancelled);
+  if (s.error) e.error = s.error->kind(), e.message = s.error->what();
+  e.prompt_tokens = s.prompt_tokens();
+  e.reused_tokens = s.reused;
+  e.answer_tokens = int64_t(s.writer.tokens().size());
+  e.queued_seconds = (s.admitted > 0 ? s.admitted : now) - s.job->submitted;
+  e.first_token_seconds = s.first_token > 0 ? s.first_token - s.job->submitted : 0;
+  e.seconds = now - s.job->submitted;
+  e.preemptions = s.preemptions;
+  if (s.job->request.embed && e.finish == Finish::end_of_turn) {
+    double squares = 0;
+    for (const double v : s.hidden_sum) squares += v * v;
+    const double scale = squares > 0 ? 1 / std::sqrt(squares) : 0;
+    for (const double v : s.hidden_sum) e.embedding.push_back(float(v * scale));
+  }
+  s.job->listener->on_end(e);
+  const std::lock_guard lock(stats_mutex_);
+  ++(s.error ? stats_.failed : stats_.ended[size_t(e.finish)]);
+  stats_.whole.add(e.seconds);
+}
+
+void Service::admit(Sequence& s) {
+  const double now = now_seconds();
+  if (s.admitted == 0) {
+    s.admitted = now;
+    s.writer.prompt(s.job->request.prompt);
+    const std::lock_guard lock(stats_mutex_);
+    stats_.queued.add(now - s.job->submitted);
+    stats_.prompt_tokens += uint64_t(s.prompt_tokens());
+  }
+}
+
+void Service::plan() {
+  running_views_.clear();
+  waiting_views_.clear();
+  for (const auto& s : running_) running_views_.push_back(view(*s));
+  for (const auto& s : waiting_) waiting_views_.push_back(view(*s));
+  SchedulerState state;
+  state.now = now_seconds();
+  state.running = running_views_;
+  state.waiting = waiting_views_;
+  state.free_pages = engine_.kv().free_pages();
+  state.total_pages = engine_.kv().config().pages;
+  state.page_tokens = engine_.kv().config().page_tokens;
+  state.step_tokens = engine_.bounds().tokens;
+  state.step_sequences = engine_.bounds().logits;
+  state.max_running = options_.max_running;
+  plan_.clear();
+  policy_->plan(state, plan_);
+}
+
+void Service::apply_preemptions() {
+  size_t from = 0;
+  for (const auto id : plan_.preempt) {
+    const size_t place = locate(running_, id, from);
+    if (place == running_.size()) continue;
+    auto s = std::move(running_[place]);
+    running_.erase(running_.begin() + int64_t(place));
+    s->cache.release();
+    ++s->preemptions;
+    enqueue(std::move(s));
+    const std::lock_guard lock(stats_mutex_);
+    ++stats_.preemptions;
+  }
+}
+
+// Turns the plan's shares into the step's rows, admitting those that waited. A policy is trusted to be fair,
+// not to be right: what does not fit is cut.
+void Service::fill_step() {
+  step_.clear();
+  shares_.clear();
+  shape_ = {};
+  auto& pool = engine_.kv();
+  // Rows of scores: one for a sequence whose known tokens will all be computed, all rows of an embedding.
+  int64_t rows_left = engine_.bounds().logits, tokens_left = engine_.bounds().tokens;
+  int64_t pages_left = pool.free_pages();
+  size_t from_running = 0, from_waiting = 0;
+  for (const auto& share : plan_.shares) {
+    size_t place = locate(running_, share.id, from_running);
+    if (place == running_.size()) {
+      const size_t waits = locate(waiting_, share.id, from_waiting);
+      if (waits == waiting_.size() || place >= size_t(options_.max_running)) continue;
+      admit(*waiting_[waits]);
+      running_.push_back(std::move(waiting_[waits]));
+      waiting_.erase(waiting_.begin() + int64_t(waits));
+    }
+    Sequence& s = *running_[place];
+    const int64_t position = s.cache.length(), held = int64_t(s.cache.block_table().size());
+    int64_t count = std::min(
+        {share.tokens, s.left(), tokens_left, (held + pages_left) * pool.config().page_tokens - position});
+    // Prompts and answers are computed by different kernels, so a share holds rows of one kind.
+    const bool prompt = position < s.prompt_tokens();
+    if (prompt) count = std::min(count, s.prompt_tokens() - position);
+    const bool embed = s.job->request.embed;
+    if (embed) count = std::min(count, rows_left);
+    const int64_t rows = embed ? count : position + count == int64_t(s.known.size()) ? 1 : 0;
+    if (count < 1 || rows > rows_left) continue;
+    tokens_left -= count, rows_left -= rows;
+    pages_left -= pool.pages_of(position + count) - held;
+    backends::SequenceStep step;
+    step.sequence = &s.cache;
+    step.tokens = std::span(s.known).subspan(size_t(position), size_t(count));
+    step.logit_rows = rows;
+    step.rope_length = s.max_tokens();
+    step.row_class = prompt ? backends::RowClass::prompt : backends::RowClass::decode;
+    step_.push_back(&s);
+    shares_.push_back(step);
+    if (!prompt && count == 1)
+      ++shape_.decode_rows;
+    else
+      shape_.prompt_tokens += count, shape_.prompt_pairs += count * position + count * (count + 1) / 2;
+    shape_.context += position + count;
+  }
+}
+
+// What a step's scores mean for one sequence: its next token, or a part of an embedding. On a thread of the
+// pool.
+void Service::advance(Sequence& s, const float* hidden, std::span<float> scores, int64_t rows) try {
+  s.gap = s.waited_first = -1;
+  if (rows == 0) return;
+  if (s.job->request.embed) {
+    const auto dim = size_t(engine_.model().hidden_size);
+    s.hidden_sum.resize(dim);
+    for (size_t r = 0; r < size_t(rows); ++r)
+      for (size_t d = 0; d < dim; ++d) s.hidden_sum[d] += double(hidden[r * dim + d]);
+    if (s.left() == 0) s.finish = Finish::end_of_turn;
+    return;
+  }
+  const auto written = s.writer.next(scores);
+  if (written.token) {
+    const double now = now_seconds();
+    s.known.push_back(*written.token);
+    if (s.first_token == 0)
+      s.first_token = now, s.waited_first = now - s.job->submitted;
+    else
+      s.gap = now - s.last_token;
+    s.last_token = now;
+  }
+  Piece piece;
+  piece.answer = s.answer;
+  piece.text = written.text;
+  if (written.token) {
+    piece.tokens = {&*written.token, 1};
+    if (s.job->request.sampling.logprobs > 0) piece.logprobs = s.writer.top_logprobs();
+  }
+  if (!piece.text.empty() || !piece.tokens.empty()) s.job->listener->on_piece(piece);
+  s.finish = written.finish;
+} catch (const Error& e) {
+  s.error = e;
+}
+
+void Service::run_step() {
+  const double expected = policy_->predict(shape_);
+  const double began = now_seconds();
+  step_began_ = began;
+  backends::StepResult result;
+  try {
+    result = engine_.step(shares_);
+  } catch (const Error& e) {
+    for (auto* s : step_) s->error = e;
+  }
+  const double seconds = now_seconds() - began;
+  if (!step_.front()->error) {
+    const auto vocabulary = size_t(engine_.model().vocabulary_size);
+    const auto dim = size_t(engine_.model().hidden_size);
+    first_row_.clear();
+    for (size_t i = 0, row = 0; i < step_.size(); row += size_t(shares_[i++].logit_rows))
+      first_row_.push_back(row);
+    std::atomic<size_t> next{0};
+    engine_.pool().run([&](int) {
+      for (size_t i = next++; i < step_.size(); i = next++) {
+        const size_t row = first_row_[i];
+        advance(*step_[i], result.hidden ? result.hidden + row * dim : nullptr,
+                {result.logits + row * vocabulary, vocabulary}, shares_[i].logit_rows);
+      }
+    });
+    policy_->measured(shape_, seconds);
+    count_step(seconds, expected);
+  }
+  for (auto* s : step_)
+    if (s->error || s->finish) end(*s);
+  step_began_ = 0;
+  step_ended_ = now_seconds();
+}
+
+void Service::count_step(double seconds, double expected) {
+  const std::lock_guard lock(stats_mutex_);
+  for (size_t i = 0; i < step_.size(); ++i) {
+    const Sequence& s = *step_[i];
+    if (s.gap >= 0) stats_.between_tokens.add(s.gap);
+    if (s.waited_first >= 0) stats_.first_token.add(s.waited_first);
+    stats_.answer_tokens += s.gap >= 0 || s.waited_first >= 0;
+    stats_.computed_tokens += shares_[i].tokens.size();
+  }
+  ++stats_.steps;
+  stats_.step.add(seconds);
+  if (expected > 0) stats_.predicted_step.add(expected);
+}
+
+void Service::loop() {
+  for (;;) {
+    take_inbox();
+    {
+      const std::lock_guard lock(mutex_);
+      if (stop_ && running_.empty() && waiting_.empty() && submitted_.empty()) return;
+    }
+    if (running_.empty() && waiting_.empty()) continue;
+    plan();
+    apply_preemptions();
+    fill_step();
+    if (step_.empty()) {  // a policy may wait, for a batch to gather say, but never without an end
+      std::unique_lock lock(mutex_);
+      wake_.wait_for(lock, kIdle);
+      continue;
+    }
+    run_step();
+    retire();
+    const std::lock_guard lock(stats_mutex_);
+    stats_.running = int64_t(running_.size());
+    stats_.waiting = int64_t(waiting_.size());
+    stats_.pages = engine_.kv().config().pages;
+    stats_.free_pages = engine_.kv().free_pages();
+  }
+}
+
+}  // namespace cairn::engine

@@ -1,0 +1,282 @@
+// What the service promises: the same bytes as an answer alone, whatever runs beside it, however its prompt
+// is cut and however often it is preempted; and that ends, refusals and cancellations reach whom they
+// concern.
+#include "engine/serving/service.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "base/error.h"
+#include "engine/generate.h"
+
+namespace cairn::engine {
+namespace {
+
+const std::filesystem::path kModel =
+    std::filesystem::path(CAIRN_SOURCE_DIR) / "models/cairn-stories/cairn-stories-q8_0.gguf";
+
+EngineOptions options(int64_t cache_tokens) {
+  EngineOptions o;
+  o.threads = 2;
+  o.place = Place::cpu;
+  o.context = 256;
+  o.cache_tokens = cache_tokens;
+  o.step_tokens = 96;
+  o.step_logits = 64;
+  return o;
+}
+
+// One model for all tests; the pool's size and the step's bounds are the test's.
+struct Loaded {
+  explicit Loaded(int64_t cache_tokens, EngineOptions o = {})
+      : tokenizer(text::load_tokenizer(kModel)),
+        engine(models::open_model(kModel), o.threads ? o : options(cache_tokens)) {}
+  std::unique_ptr<text::Tokenizer> tokenizer;
+  Engine engine;
+};
+
+class Recorder : public Listener {
+ public:
+  struct Answer {
+    std::string text;
+    std::vector<int32_t> tokens;
+    std::optional<Ended> end;
+  };
+  explicit Recorder(int answers = 1) : answers_(size_t(answers)), open_(answers) {}
+  void on_piece(const Piece& p) override {
+    const std::lock_guard lock(mutex_);
+    auto& a = answers_.at(size_t(p.answer));
+    EXPECT_FALSE(a.end);
+    a.text += p.text;
+    a.tokens.insert(a.tokens.end(), p.tokens.begin(), p.tokens.end());
+    ++pieces_;
+    changed_.notify_all();
+    if (on_first_piece && pieces_ == 1) on_first_piece();
+  }
+  void on_end(const Ended& e) override {
+    const std::lock_guard lock(mutex_);
+    auto& a = answers_.at(size_t(e.answer));
+    EXPECT_FALSE(a.end);
+    a.end = e;
+    --open_;
+    changed_.notify_all();
+  }
+  const Answer& wait(int answer = 0) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_for(lock, std::chrono::seconds(60), [&] { return open_ == 0; }));
+    return answers_.at(size_t(answer));
+  }
+  std::function<void()> on_first_piece;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Answer> answers_;
+  int open_ = 0, pieces_ = 0;
+};
+
+GenerateRequest request(const Loaded& model, const std::string& prompt, uint64_t seed, int64_t max_tokens) {
+  GenerateRequest r;
+  r.prompt = model.tokenizer->encode(prompt);
+  r.sampling.temperature = seed % 2 ? 0.9f : 0;
+  r.sampling.seed = seed;
+  r.max_tokens = max_tokens;
+  return r;
+}
+
+std::vector<GenerateRequest> mixed_requests(const Loaded& model, size_t count) {
+  const std::string words =
+      "Once upon a time there was a little fox who lived near the river and liked to count the stars at "
+      "night "
+      "while his mother told him about the wide sea and the ships that sail on it. One day";
+  std::vector<GenerateRequest> all;
+  for (size_t i = 0; i < count; ++i)
+    all.push_back(
+        request(model, words.substr(0, 12 + 37 * i % (words.size() - 12)), i, int64_t(5 + i * 7 % 40)));
+  return all;
+}
+
+std::vector<std::string> alone(Loaded& model, const std::vector<GenerateRequest>& requests) {
+  std::vector<std::string> texts;
+  for (const auto& r : requests) {
+    Session session(model.engine, *model.tokenizer);
+    GenerateOptions o;
+    o.sampling = r.sampling;
+    o.max_tokens = r.max_tokens;
+    texts.push_back(session.generate(r.prompt, o).text);
+  }
+  return texts;
+}
+
+std::vector<std::string> served(Loaded& model, const std::vector<GenerateRequest>& requests, ServiceOptions o,
+                                ServiceStats* stats = nullptr) {
+  Service service(model.engine, *model.tokenizer, o);
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (const auto& r : requests) {
+    recorders.push_back(std::make_shared<Recorder>());
+    service.submit(r, recorders.back());
+  }
+  std::vector<std::string> texts;
+  for (const auto& recorder : recorders) {
+    const auto& answer = recorder->wait();
+    EXPECT_TRUE(answer.end && !answer.end->error) << (answer.end ? answer.end->message : "no end");
+    texts.push_back(answer.text);
+  }
+  if (stats) *stats = service.stats();
+  return texts;
+}
+
+ServiceOptions first_come() {
+  ServiceOptions o;
+  o.policy = "first-come";
+  return o;
+}
+
+class ServiceWith : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ServiceWith, SameBytesAloneInABatchAndAfterPreemption) {
+  Loaded model(64 * 256);
+  const auto requests = mixed_requests(model, 64);
+  const auto expected = alone(model, requests);
+  ServiceOptions o;
+  o.policy = GetParam();
+  EXPECT_EQ(served(model, requests, o), expected);
+
+  // A pool that holds few of them at once: answers are thrown out and computed again.
+  Loaded small(12 * 32);
+  ServiceStats stats;
+  EXPECT_EQ(served(small, requests, o, &stats), expected);
+  EXPECT_GT(stats.preemptions, 0u);
+  EXPECT_EQ(small.engine.kv().free_pages(), small.engine.kv().config().pages);
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, ServiceWith, ::testing::Values("first-come"));
+
+TEST(Service, GivesSeveralAnswersToOnePrompt) {
+  Loaded model(4096);
+  auto r = request(model, "Once upon a time", 7, 20);
+  std::vector<std::string> expected;
+  for (int stream = 0; stream < 4; ++stream) {
+    Session session(model.engine, *model.tokenizer);
+    GenerateOptions o;
+    o.sampling = r.sampling;
+    o.max_tokens = r.max_tokens;
+    expected.push_back(session.generate(r.prompt, o, stream).text);
+  }
+  EXPECT_NE(expected[0], expected[1]);
+  r.sampling.n = 4;
+  Service service(model.engine, *model.tokenizer, first_come());
+  auto recorder = std::make_shared<Recorder>(4);
+  service.submit(r, recorder);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(recorder->wait(i).text, expected[size_t(i)]);
+}
+
+TEST(Service, RefusesWhatCanNeverRun) {
+  Loaded model(256);
+  Service service(model.engine, *model.tokenizer, first_come());
+  const auto expect_refusal = [&](GenerateRequest r, const char* words) {
+    try {
+      service.submit(std::move(r), std::make_shared<Recorder>());
+      FAIL() << words;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::invalid_argument);
+      EXPECT_NE(std::string(e.what()).find(words), std::string::npos) << e.what();
+    }
+  };
+  const auto good = request(model, "Once", 0, 4);
+  auto r = good;
+  r.prompt.clear();
+  expect_refusal(r, "empty");
+  r.prompt.assign(256, 5);
+  expect_refusal(r, "256 tokens, the context holds 256");
+  r.prompt.assign(200, 5);
+  r.max_tokens = 57;
+  expect_refusal(r, "together 257");
+  r = good;
+  r.prompt[0] = -1;
+  expect_refusal(r, "-1");
+  r.prompt[0] = int32_t(model.engine.model().vocabulary_size);
+  expect_refusal(r, "vocabulary");
+  r = good;
+  r.max_tokens = -5;
+  expect_refusal(r, "-5");
+  r = good;
+  r.sampling.n = 1'000'000'000;
+  expect_refusal(r, "n is");
+  auto recorder = std::make_shared<Recorder>();
+  service.submit(good, recorder);
+  EXPECT_EQ(recorder->wait().end->answer_tokens, 4);
+}
+
+TEST(Service, CancelsWithinAStepAndTurnsAwayWhatIsTooMuch) {
+  Loaded model(4096);
+  auto o = first_come();
+  o.max_running = 1, o.max_waiting = 2;
+  Service service(model.engine, *model.tokenizer, o);
+  auto endless = request(model, "Once upon a time", 0, 200);
+  endless.ignore_end = true;
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  std::vector<RequestId> ids;
+  std::mutex started;
+  started.lock();
+  for (int i = 0; i < 3; ++i) {
+    recorders.push_back(std::make_shared<Recorder>());
+    if (i == 0) recorders[0]->on_first_piece = [&] { started.unlock(); };
+    ids.push_back(service.submit(endless, recorders.back()));
+  }
+  EXPECT_THROW(service.submit(endless, std::make_shared<Recorder>()), Error);
+  started.lock();
+  service.cancel(ids[0]);
+  service.cancel(ids[1]);
+  service.cancel(12345);
+  EXPECT_EQ(recorders[0]->wait().end->finish, Finish::cancelled);
+  EXPECT_LT(recorders[0]->wait().end->answer_tokens, 200);
+  EXPECT_EQ(recorders[1]->wait().end->answer_tokens, 0);
+  EXPECT_EQ(recorders[2]->wait().end->finish, Finish::length);
+  EXPECT_EQ(recorders[2]->wait().end->answer_tokens, 200);
+  EXPECT_EQ(service.stats().refused, 1u);
+}
+
+TEST(Service, DrainsAndThenRefuses) {
+  Loaded model(4096);
+  Service service(model.engine, *model.tokenizer, first_come());
+  auto recorder = std::make_shared<Recorder>();
+  service.submit(request(model, "Once upon a time", 0, 30), recorder);
+  EXPECT_TRUE(service.drain(60));
+  EXPECT_EQ(recorder->wait().end->answer_tokens, 30);
+  EXPECT_THROW(service.submit(request(model, "Once", 0, 3), std::make_shared<Recorder>()), Error);
+}
+
+TEST(Service, DrainCutsWhatTakesTooLong) {
+  Loaded model(4096);
+  Service service(model.engine, *model.tokenizer, first_come());
+  auto r = request(model, "Once upon a time", 0, 240);
+  r.ignore_end = true;
+  r.max_tokens = 240;
+  auto recorder = std::make_shared<Recorder>();
+  service.submit(r, recorder);
+  EXPECT_FALSE(service.drain(0));
+  EXPECT_EQ(recorder->wait().end->finish, Finish::cancelled);
+}
+
+TEST(Service, EmbedsLongTextsBesideAnswers) {
+  Loaded model(4096);
+  Service service(model.engine, *model.tokenizer, first_come());
+  GenerateRequest r = request(model, "Once", 0, 0);
+  r.embed = true;
+  r.prompt.clear();
+  for (int i = 0; i < 150; ++i) r.prompt.push_back(5 + i);
+  auto talk = std::make_shared<Recorder>(), embed = std::make_shared<Recorder>();
+  service.submit(request(model, "Once upon a time", 0, 30), talk);
+  service.submit(r, embed);
+  const auto& end = *embed->wait().end;
+  ASSERT_EQ(int64_t(end.embedding.size()), model.engine.model().hidden_size);
+  double squares = 0;
+  for (const float v : end.embedding) squares += double(v) * v;
+  EXPECT_NEAR(squares, 1, 1e-5);
+  talk->wait();
+}
+
+}  // namespace
+}  // namespace cairn::engine
