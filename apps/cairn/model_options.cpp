@@ -31,7 +31,7 @@ std::unique_ptr<Model::Impl> load_model(const ModelOptions& options) {
   ProgressBar bar("loading", 0, ProgressUnit::bytes);
   LoadOptions load = options.load;
   load.on_load = [&](uint64_t done, uint64_t total) { bar.update(done, total); };
-  auto model = std::make_unique<Model::Impl>(resolve_model(options.model), load, options.step_logits);
+  auto model = std::make_unique<Model::Impl>(resolve_model(options.model), load, options.shape);
   bar.finish();
   // Without any GPU nobody expected one.
   const auto& memory = model->engine.memory();

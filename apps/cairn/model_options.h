@@ -15,7 +15,7 @@ namespace cairn::app {
 struct ModelOptions {
   std::string model;  // path, org/name, or empty: the shipped one
   LoadOptions load;
-  int64_t step_logits = 8;
+  EngineShape shape;
 };
 
 void add_model_options(CLI::App&, ModelOptions&);

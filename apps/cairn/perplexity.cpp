@@ -55,7 +55,7 @@ double surprise(const float* logits, int64_t vocabulary, int32_t token) {
 int run(Options options) {
   const std::string text = read_text_file(options.file, size_t{1} << 30);
   // Enough rows of scores at a time to keep products busy, few enough for a large vocabulary.
-  options.model.step_logits = 128;
+  options.model.shape.step_logits = 128;
   if (options.window != 0) options.model.load.context = options.window;
   auto model = load_model(options.model);
   auto& engine = model->engine;

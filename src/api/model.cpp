@@ -9,14 +9,17 @@
 namespace cairn {
 namespace {
 
-engine::EngineOptions engine_options(const LoadOptions& options, int64_t step_logits) {
+engine::EngineOptions engine_options(const LoadOptions& options, const EngineShape& shape) {
   engine::EngineOptions result;
   result.threads = options.threads;
   result.context = options.context;
   result.kv_form = parse_kv_form(options.kv);
   result.place = parse_place(options.device);
   result.memory_limit = options.memory_limit;
-  result.step_logits = step_logits;
+  result.step_logits = shape.step_logits;
+  result.step_tokens = shape.step_tokens;
+  result.sequences = shape.sequences;
+  result.cache_tokens = shape.cache_tokens;
   if (options.weight_cache) result.packed = cpu::PackedFolder::from_environment();
   result.on_packed = options.on_weight_cache;
   if (options.on_load)
@@ -100,15 +103,16 @@ Parameters recommended_parameters(const Model::Impl& model) {
 }
 
 // The tokenizer loads beside the weights: for large vocabularies that is a tenth of a second.
-Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options, int64_t step_logits)
-    : Impl(model_path, options, step_logits,
+Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options,
+                  const EngineShape& shape)
+    : Impl(model_path, options, shape,
            std::async(std::launch::async, [&] { return text::load_tokenizer(tokenizer_path(model_path)); })) {
 }
 
-Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options, int64_t step_logits,
-                  LaterTokenizer later)
+Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options,
+                  const EngineShape& shape, LaterTokenizer later)
     : path(model_path),
-      engine(models::open_model(model_path), engine_options(options, step_logits)),
+      engine(models::open_model(model_path), engine_options(options, shape)),
       tokenizer(later.get()),
       session(engine, *tokenizer) {
   // A file whose vocabulary is larger than its embedding would index past it.

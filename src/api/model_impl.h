@@ -12,8 +12,16 @@
 
 namespace cairn {
 
+// What commands ask of the engine beyond LoadOptions: engine::EngineOptions has the meanings.
+struct EngineShape {
+  int64_t step_logits = 8;
+  int64_t step_tokens = 0;
+  int64_t sequences = 1;
+  int64_t cache_tokens = 0;
+};
+
 struct Model::Impl {
-  Impl(const std::filesystem::path&, const LoadOptions&, int64_t step_logits = 8);
+  Impl(const std::filesystem::path&, const LoadOptions&, const EngineShape& = {});
 
   std::filesystem::path path;
   engine::Engine engine;
@@ -25,7 +33,7 @@ struct Model::Impl {
 
  private:
   using LaterTokenizer = std::future<std::unique_ptr<text::Tokenizer>>;
-  Impl(const std::filesystem::path&, const LoadOptions&, int64_t step_logits, LaterTokenizer);
+  Impl(const std::filesystem::path&, const LoadOptions&, const EngineShape&, LaterTokenizer);
 };
 
 // The file or folder whose tokenizer belongs to a model: the folder itself, the GGUF, or what lies beside a

@@ -102,6 +102,11 @@ MemoryPlan plan_place(const models::Model& model, const EngineOptions& options, 
   const bool flexible = options.context == 0 && options.cache_tokens == 0;
   plan.cache_tokens = flexible ? std::min(cached, fitting) : cached;
   plan.context = std::min(wanted, plan.cache_tokens);
+  if (options.cache_tokens == 0 && options.sequences > 1 && fitting > plan.cache_tokens) {
+    // Host memory is shared with everything else that runs.
+    const int64_t more = (fitting - plan.cache_tokens) / (place == Place::cuda ? 1 : 2);
+    plan.cache_tokens += std::min(more, (options.sequences - 1) * plan.context);
+  }
   if (plan.cache_tokens < 1 || fitting < plan.cache_tokens) {
     const uint64_t kv = kv_bytes(std::max<int64_t>(cached, 1));
     fail(ErrorKind::out_of_memory,
@@ -128,6 +133,9 @@ static MemoryPlan plan_memory_on(const models::Model& model, const EngineOptions
   if (options.step_tokens < 0 || options.step_logits < 1)
     fail(ErrorKind::invalid_argument, "step_tokens is {} and step_logits {}; both must be at least 1",
          options.step_tokens, options.step_logits);
+  if (options.sequences < 1 || options.sequences > 65536)
+    fail(ErrorKind::invalid_argument,
+         "a cache for {} sequences was asked for; it must lie between 1 and 65536", options.sequences);
   if (options.context < 0 || options.context > model.context_length)
     fail(ErrorKind::invalid_argument, "a context of {} tokens was asked for; {} was made for 1 to {}",
          options.context, model.file, model.context_length);

@@ -29,7 +29,10 @@ struct EngineOptions {
   int threads = 0;     // 0: one per core
   // The most tokens of a sequence; 0: the model's own length, up to 8192, as far as memory allows.
   int64_t context = 0;
-  int64_t cache_tokens = 0;  // tokens in the KV pool, all sequences together; 0: one sequence's context
+  int64_t cache_tokens = 0;  // tokens in the KV pool, all sequences together; 0: `sequences` contexts
+  // How many sequences of the full context the pool should hold. Asked for more than one, it takes what is
+  // free, on the CPU half of it, as long as one context fits.
+  int64_t sequences = 1;
   std::optional<kv::KvForm> kv_form;  // absent: f16 on the CPU, bf16 on the GPU
   int64_t step_tokens = 0;  // the most rows of a step: longer prompts go in pieces; 0: 512 (CPU), 2048 (GPU)
   int64_t step_logits = 8;  // the most rows of a step whose scores are wanted

@@ -180,6 +180,23 @@ TEST(EngineRefuses, AContextLongerThanMemoryAndSaysWhatFits) {
   EXPECT_LT(plan_memory(model, o).context, model.context_length);
 }
 
+// The pool of a server: several contexts, within half of what one context leaves.
+TEST(Engine, PlansACacheForSeveralSequences) {
+  const auto model = models::open_model(kTestdata / "qwen2");
+  auto o = options(1);
+  o.context = 64;
+  const auto one = plan_memory(model, o);
+  o.sequences = 10;
+  EXPECT_EQ(plan_memory(model, o).cache_tokens, 640);
+  EXPECT_EQ(plan_memory(model, o).context, 64);
+  o.memory_limit = one.total() + one.kv * 6;
+  const auto tight = plan_memory(model, o);
+  EXPECT_EQ(tight.cache_tokens, 64 * 4);
+  EXPECT_LE(tight.total(), o.memory_limit);
+  o.memory_limit = one.total();
+  EXPECT_EQ(plan_memory(model, o).cache_tokens, 64);
+}
+
 TEST(EngineRefuses, TokensAndLengthsOutsideTheModel) {
   Engine engine(models::open_model(kTestdata / "llama-bf16"), options(1));
   kv::Sequence sequence(engine.kv());
