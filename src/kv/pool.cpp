@@ -1,7 +1,9 @@
 #include "kv/pool.h"
 
+#include <algorithm>
 #include <bit>
 #include <cassert>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -73,6 +75,7 @@ KvPool::KvPool(const KvConfig& config, Memory memory) : config_(config) {
       s.memory = AlignedBuffer(size_t(s.head_bytes * config.kv_heads * config.pages * config.layers));
   }
   references_.assign(size_t(config.pages), 0);
+  cached_.assign(size_t(config.pages), false);
   free_.resize(size_t(config.pages));
   for (int64_t i = 0; i < config.pages; ++i) free_[size_t(i)] = int32_t(config.pages - 1 - i);
 }
@@ -94,12 +97,31 @@ void KvPool::allocate(int64_t count, std::vector<int32_t>& pages) {
 
 void KvPool::retain(int32_t page) {
   assert(references_[size_t(page)] > 0);
-  ++references_[size_t(page)];
+  if (++references_[size_t(page)] == 2 && cached_[size_t(page)]) --idle_cached_;
 }
 
 void KvPool::release(int32_t page) {
   assert(references_[size_t(page)] > 0);
-  if (--references_[size_t(page)] == 0) free_.push_back(page);
+  const int32_t left = --references_[size_t(page)];
+  if (left == 1 && cached_[size_t(page)]) ++idle_cached_;
+  if (left > 0) return;
+  assert(!cached_[size_t(page)]);
+  free_.push_back(page);
+}
+
+void KvPool::set_cached(int32_t page, bool cached) {
+  assert(references_[size_t(page)] > 0 && cached_[size_t(page)] != cached);
+  cached_[size_t(page)] = cached;
+  if (references_[size_t(page)] == 1) idle_cached_ += cached ? 1 : -1;
+}
+
+void KvPool::copy_page(int32_t from, int32_t to, int64_t tokens) {
+  assert(can_copy() && from != to && tokens >= 0 && tokens <= config_.page_tokens);
+  if (copy_) return copy_(from, to, tokens);
+  for (const Part part : {Part::K, Part::V})
+    for (int layer = 0; layer < config_.layers; ++layer)
+      for (int h = 0; h < config_.kv_heads; ++h)
+        std::memcpy(head(part, layer, to, h), head(part, layer, from, h), size_t(tokens * row_bytes(part)));
 }
 
 Sequence::Sequence(Sequence&& other) noexcept
@@ -114,13 +136,59 @@ Sequence& Sequence::operator=(Sequence&& other) noexcept {
   return *this;
 }
 
-void Sequence::reserve(int64_t tokens) {
+void Sequence::adopt(std::span<const int32_t> pages, int64_t tokens) {
+  assert(pages_.empty() && int64_t(pages.size()) == pool_->pages_of(tokens));
+  pages_.assign(pages.begin(), pages.end());
+  length_ = tokens;
+}
+
+Sequence Sequence::fork() const {
+  const int64_t page_tokens = pool_->config().page_tokens;
+  const int64_t length = pool_->can_copy() ? length_ : length_ / page_tokens * page_tokens;
+  Sequence other(*pool_);
+  other.pages_.assign(pages_.begin(), pages_.begin() + pool_->pages_of(length));
+  for (const int32_t page : other.pages_) pool_->retain(page);
+  other.length_ = length;
+  return other;
+}
+
+void Sequence::share_page(size_t index, int32_t page) { pool_->release(std::exchange(pages_[index], page)); }
+
+bool Sequence::must_copy() const {
+  return length_ % pool_->config().page_tokens != 0 &&
+         pool_->references(pages_[size_t(length_ / pool_->config().page_tokens)]) > 1;
+}
+
+int64_t Sequence::pages_needed(int64_t tokens) const {
+  if (tokens <= 0) return 0;
   const int64_t missing = pool_->pages_of(length_ + tokens) - int64_t(pages_.size());
-  if (missing > 0) pool_->allocate(missing, pages_);
+  return std::max<int64_t>(missing, 0) + (must_copy() ? 1 : 0);
+}
+
+void Sequence::reserve(int64_t tokens) {
+  const int64_t needed = pages_needed(tokens);
+  if (needed == 0) return;
+  const bool copy = must_copy();
+  if (copy && !pool_->can_copy())
+    fail(ErrorKind::unsupported,
+         "a sequence of {} tokens would go on inside a shared page, and this backend cannot copy pages",
+         length_);
+  pool_->allocate(needed, pages_);  // all or none
+  if (!copy) return;
+  const int64_t page_tokens = pool_->config().page_tokens;
+  const auto last = size_t(length_ / page_tokens);
+  const int32_t own = pages_.back();
+  pages_.pop_back();
+  pool_->copy_page(pages_[last], own, length_ % page_tokens);
+  share_page(last, own);
 }
 
 void Sequence::append(int64_t tokens) {
   reserve(tokens);
+  // What is about to be written is nobody else's.
+  for ([[maybe_unused]] int64_t page = length_ / pool_->config().page_tokens;
+       page < pool_->pages_of(length_ + tokens); ++page)
+    assert(pool_->references(pages_[size_t(page)]) == 1);
   length_ += tokens;
 }
 

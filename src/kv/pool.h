@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -61,6 +62,18 @@ class KvPool {
   void release(int32_t page);  // the last release makes it free
   int references(int32_t page) const { return references_[size_t(page)]; }
 
+  // Copies a page's first `tokens` tokens of every layer. Where the bytes lie elsewhere, whoever keeps them
+  // says how (copying more than asked is fine); until then pages can only be shared whole.
+  using PageCopy = std::function<void(int32_t from, int32_t to, int64_t tokens)>;
+  void set_page_copy(PageCopy copy) { copy_ = std::move(copy); }
+  bool can_copy() const { return k_.memory.data() != nullptr || copy_ != nullptr; }
+  void copy_page(int32_t from, int32_t to, int64_t tokens);
+
+  // One of this page's references belongs to a cache (PrefixTree) that gives it back when room is needed.
+  void set_cached(int32_t page, bool cached);
+  // Pages to which nobody but the cache refers.
+  int64_t idle_cached_pages() const { return idle_cached_; }
+
   int64_t row_bytes(Part part) const { return segment(part).row_bytes; }
   int head_dim(Part part) const { return part == Part::K ? config_.head_dim_k : config_.head_dim_v; }
 
@@ -83,12 +96,16 @@ class KvPool {
 
   KvConfig config_;
   Segment k_, v_;
+  PageCopy copy_;
   std::vector<int32_t> free_;  // the back is handed out first
   std::vector<int32_t> references_;
+  std::vector<bool> cached_;
+  int64_t idle_cached_ = 0;
 };
 
 // One sequence's pages in order and how many tokens they hold. Not copyable: its pages are its own
-// references.
+// references. Pages may be shared with other sequences and a prefix tree; a shared page is never written: a
+// sequence that continues inside of one takes a copy first.
 class Sequence {
  public:
   explicit Sequence(KvPool& pool) : pool_(&pool) {}
@@ -99,8 +116,19 @@ class Sequence {
   int64_t length() const { return length_; }
   std::span<const int32_t> block_table() const { return pages_; }
 
+  // Begins an empty sequence with tokens that are already cached. Takes over one reference to each page;
+  // there are pages_of(tokens) of them, and the last may be partly used and shared.
+  void adopt(std::span<const int32_t> pages, int64_t tokens);
+  // A second sequence with the same tokens, sharing all pages; whoever goes on first inside a partly filled
+  // last page takes a copy. Where pages cannot be copied the fork ends at a page's end: compare the lengths.
+  Sequence fork() const;
+  // Replaces a page by another that holds the same rows and takes over one reference to it.
+  void share_page(size_t index, int32_t page);
+
+  // Pages that reserve(tokens) would take from the pool, a copy of a shared last page included.
+  int64_t pages_needed(int64_t tokens) const;
   // Makes room for `tokens` more without changing the length; throws as KvPool::allocate and then changes
-  // nothing.
+  // nothing. Throws Error(unsupported) when a shared page had to be copied and cannot be.
   void reserve(int64_t tokens);
   // Counts `tokens` more as present, reserving what is missing. Their rows are written by the backend's
   // append.
@@ -110,6 +138,8 @@ class Sequence {
   void release() { truncate(0); }
 
  private:
+  bool must_copy() const;  // the next token would lie in a page that others read
+
   KvPool* pool_;
   std::vector<int32_t> pages_;
   int64_t length_ = 0;
