@@ -1,6 +1,7 @@
 # One call per folder of src/: library target cairn_<name> from its *.cpp, a test program per label from its
 # *_test.cpp (fast), *_slow_test.cpp, *_data_test.cpp and *_gpu_test.cpp, a fuzzer from each *_fuzz.cpp.
 set(CAIRN_FOLDERS "" CACHE INTERNAL "")
+set(CAIRN_LAYERS "" CACHE INTERNAL "")
 
 # Warnings are errors with the compilers that every change is built with. Others warn about other things, often
 # wrongly (g++ 13's -Wdangling-reference), and a person who only wants to run cairn should not be stopped by that.
@@ -63,6 +64,10 @@ function(cairn_folder folder)
   string(REPLACE "/" "_" name ${folder})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${folder}/*.cpp
        ${CMAKE_SOURCE_DIR}/src/${folder}/*/*.cpp)
+  foreach(inner IN LISTS CAIRN_LAYERS)  # a folder that is a layer of its own
+    list(FILTER sources EXCLUDE REGEX "/src/${inner}/")
+  endforeach()
+  set(CAIRN_LAYERS ${CAIRN_LAYERS} ${folder} CACHE INTERNAL "")
   set(tests ${sources})
   set(fuzzers ${sources})
   list(FILTER sources EXCLUDE REGEX "_(test|fuzz)\\.cpp$")
