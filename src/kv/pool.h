@@ -127,6 +127,7 @@ class Sequence {
 
   // Pages that reserve(tokens) would take from the pool, a copy of a shared last page included.
   int64_t pages_needed(int64_t tokens) const;
+  bool must_copy() const;  // the next token would lie in a page that others read
   // Makes room for `tokens` more without changing the length; throws as KvPool::allocate and then changes
   // nothing. Throws Error(unsupported) when a shared page had to be copied and cannot be.
   void reserve(int64_t tokens);
@@ -138,8 +139,6 @@ class Sequence {
   void release() { truncate(0); }
 
  private:
-  bool must_copy() const;  // the next token would lie in a page that others read
-
   KvPool* pool_;
   std::vector<int32_t> pages_;
   int64_t length_ = 0;

@@ -34,6 +34,8 @@ struct Service::Job {
   std::shared_ptr<Listener> listener;
   double submitted = 0;
   int64_t max_answer = 0;  // tokens of each answer
+  // The first answer has read the prompt, or ended: the others need not read it again, and wait no longer.
+  bool prompt_read = false;
 };
 
 // One answer, or a prompt to embed.
@@ -51,6 +53,11 @@ struct Service::Sequence {
   int64_t max_tokens() const { return prompt_tokens() + job->max_answer; }
   int64_t left() const { return int64_t(known.size()) - cache.length(); }
 
+  // Keys that depend on the length can only be shared by sequences of the same.
+  std::string variant(bool length_matters) const {
+    return length_matters ? std::to_string(max_tokens()) : std::string();
+  }
+
   SequenceId id = 0;
   std::shared_ptr<Job> job;
   int answer = 0;
@@ -60,6 +67,7 @@ struct Service::Sequence {
   std::vector<double> hidden_sum;  // embeddings
   double admitted = 0, first_token = 0, last_token = 0;
   int64_t reused = 0;
+  int64_t exact = 0;  // leading tokens that were computed as a prompt's, or whose bits are the same
   int preemptions = 0;
 
   // Of the step that has just run.
@@ -75,6 +83,9 @@ Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const Service
       policy_(make_policy(options.policy, options.scheduling)) {
   const int64_t rows = engine.bounds().logits;
   if (options_.max_running <= 0 || options_.max_running > rows) options_.max_running = rows;
+  rows_alike_ = engine.memory().place == Place::cpu || options.reuse_answers;
+  for (const auto& rope : engine.program().ropes) length_matters_ |= depends_on_length(rope.scaling);
+  if (options.reuse_prefixes) prefixes_ = std::make_unique<kv::PrefixTree>(engine.kv(), engine.model().file);
   step_ended_ = now_seconds();
   thread_ = std::thread([this] { loop(); });
 }
@@ -257,32 +268,65 @@ void Service::end(Sequence& s) {
     for (const double v : s.hidden_sum) e.embedding.push_back(float(v * scale));
   }
   s.job->listener->on_end(e);
+  s.job->prompt_read |= s.answer == 0;
+  if (s.error)
+    s.cache.release();  // who knows what its pages hold
+  else
+    release(s);
   const std::lock_guard lock(stats_mutex_);
   ++(s.error ? stats_.failed : stats_.ended[size_t(e.finish)]);
   stats_.whole.add(e.seconds);
 }
 
+// Takes what is known of its tokens; the rest is computed.
 void Service::admit(Sequence& s) {
-  const double now = now_seconds();
-  if (s.admitted == 0) {
-    s.admitted = now;
-    s.writer.prompt(s.job->request.prompt);
-    const std::lock_guard lock(stats_mutex_);
-    stats_.queued.add(now - s.job->submitted);
-    stats_.prompt_tokens += uint64_t(s.prompt_tokens());
+  s.exact = 0;
+  if (prefixes_ && s.job->request.reuse && !s.job->request.embed) {
+    const auto variant = s.variant(length_matters_);
+    const auto found = prefixes_->match(s.known, {variant, rows_alike_});
+    s.cache.adopt(found.pages, found.tokens);
+    s.exact = found.exact_tokens;
+    if (s.admitted == 0) s.reused = found.tokens;
   }
+  if (s.admitted > 0) return;
+  s.admitted = now_seconds();
+  s.writer.prompt(s.job->request.prompt);
+  const std::lock_guard lock(stats_mutex_);
+  stats_.queued.add(s.admitted - s.job->submitted);
+  stats_.prompt_tokens += uint64_t(s.prompt_tokens());
+  stats_.reused_tokens += uint64_t(s.reused);
+}
+
+// Lets later prompts find what this sequence has computed.
+void Service::remember(Sequence& s, bool ends) {
+  if (!prefixes_ || !s.job->request.reuse || s.job->request.embed || s.cache.length() == 0) return;
+  const auto variant = s.variant(length_matters_);
+  const int64_t all = s.cache.length(), exact = rows_alike_ ? all : s.exact;
+  // Where only exact rows are taken, others would lie there for nobody.
+  prefixes_->insert(std::span(s.known).first(size_t(rows_alike_ ? all : exact)), s.cache,
+                    {variant, exact, ends && rows_alike_});
+}
+
+void Service::release(Sequence& s) {
+  remember(s, true);
+  s.cache.release();
+}
+
+int64_t Service::pages_at_hand() const {
+  return engine_.kv().free_pages() + (prefixes_ ? prefixes_->reclaimable() : 0);
 }
 
 void Service::plan() {
   running_views_.clear();
   waiting_views_.clear();
   for (const auto& s : running_) running_views_.push_back(view(*s));
-  for (const auto& s : waiting_) waiting_views_.push_back(view(*s));
+  for (const auto& s : waiting_)
+    if (s->answer == 0 || s->job->prompt_read) waiting_views_.push_back(view(*s));
   SchedulerState state;
   state.now = now_seconds();
   state.running = running_views_;
   state.waiting = waiting_views_;
-  state.free_pages = engine_.kv().free_pages();
+  state.free_pages = pages_at_hand();
   state.total_pages = engine_.kv().config().pages;
   state.page_tokens = engine_.kv().config().page_tokens;
   state.step_tokens = engine_.bounds().tokens;
@@ -299,7 +343,7 @@ void Service::apply_preemptions() {
     if (place == running_.size()) continue;
     auto s = std::move(running_[place]);
     running_.erase(running_.begin() + int64_t(place));
-    s->cache.release();
+    release(*s);
     ++s->preemptions;
     enqueue(std::move(s));
     const std::lock_guard lock(stats_mutex_);
@@ -313,10 +357,10 @@ void Service::fill_step() {
   step_.clear();
   shares_.clear();
   shape_ = {};
-  auto& pool = engine_.kv();
+  const int64_t page_tokens = engine_.kv().config().page_tokens;
   // Rows of scores: one for a sequence whose known tokens will all be computed, all rows of an embedding.
   int64_t rows_left = engine_.bounds().logits, tokens_left = engine_.bounds().tokens;
-  int64_t pages_left = pool.free_pages();
+  int64_t pages_taken = 0;
   size_t from_running = 0, from_waiting = 0;
   for (const auto& share : plan_.shares) {
     size_t place = locate(running_, share.id, from_running);
@@ -328,9 +372,17 @@ void Service::fill_step() {
       waiting_.erase(waiting_.begin() + int64_t(waits));
     }
     Sequence& s = *running_[place];
-    const int64_t position = s.cache.length(), held = int64_t(s.cache.block_table().size());
-    int64_t count = std::min(
-        {share.tokens, s.left(), tokens_left, (held + pages_left) * pool.config().page_tokens - position});
+    int64_t pages = pages_at_hand() - pages_taken;
+    if (pages < 0) {  // it was admitted with kept pages that others count on
+      s.cache.release();
+      continue;
+    }
+    if (s.cache.must_copy() && pages == 0)  // rather compute a part of a page again
+      s.cache.truncate(s.cache.length() / page_tokens * page_tokens);
+    if (s.cache.must_copy()) --pages;
+    const int64_t position = s.cache.length();
+    const int64_t room = (int64_t(s.cache.block_table().size()) + pages) * page_tokens - position;
+    int64_t count = std::min({share.tokens, s.left(), tokens_left, room});
     // Prompts and answers are computed by different kernels, so a share holds rows of one kind.
     const bool prompt = position < s.prompt_tokens();
     if (prompt) count = std::min(count, s.prompt_tokens() - position);
@@ -339,7 +391,7 @@ void Service::fill_step() {
     const int64_t rows = embed ? count : position + count == int64_t(s.known.size()) ? 1 : 0;
     if (count < 1 || rows > rows_left) continue;
     tokens_left -= count, rows_left -= rows;
-    pages_left -= pool.pages_of(position + count) - held;
+    pages_taken += s.cache.pages_needed(count);
     backends::SequenceStep step;
     step.sequence = &s.cache;
     step.tokens = std::span(s.known).subspan(size_t(position), size_t(count));
@@ -353,7 +405,10 @@ void Service::fill_step() {
     else
       shape_.prompt_tokens += count, shape_.prompt_pairs += count * position + count * (count + 1) / 2;
     shape_.context += position + count;
+    if (prompt && s.exact == position) s.exact += count;
   }
+  const int64_t missing = pages_taken - engine_.kv().free_pages();
+  if (missing > 0) prefixes_->reclaim(missing);
 }
 
 // What a step's scores mean for one sequence: its next token, or a part of an embedding. On a thread of the
@@ -420,8 +475,11 @@ void Service::run_step() {
     policy_->measured(shape_, seconds);
     count_step(seconds, expected);
   }
-  for (auto* s : step_)
+  for (auto* s : step_) {
+    // The prompt is read: others may begin where it ends.
+    if (s->waited_first >= 0) remember(*s, false), s->job->prompt_read = true;
     if (s->error || s->finish) end(*s);
+  }
   step_began_ = 0;
   step_ended_ = now_seconds();
 }
@@ -463,6 +521,7 @@ void Service::loop() {
     stats_.waiting = int64_t(waiting_.size());
     stats_.pages = engine_.kv().config().pages;
     stats_.free_pages = engine_.kv().free_pages();
+    if (prefixes_) stats_.prefixes = prefixes_->stats();
   }
 }
 

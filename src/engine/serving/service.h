@@ -15,6 +15,7 @@
 #include "engine/scheduling/policy.h"
 #include "engine/serving/histogram.h"
 #include "engine/serving/request.h"
+#include "kv/prefix_tree.h"
 
 namespace cairn::engine {
 
@@ -23,11 +24,16 @@ struct ServiceOptions {
   PolicyOptions scheduling;
   int64_t max_running = 0;     // sequences that hold pages; 0: as many as a step has rows of scores
   int64_t max_waiting = 4096;  // sequences; more are refused
+  bool reuse_prefixes = true;  // keep computed pages for prompts that begin alike
+  // On a GPU: take keys that an answer's decode kernels computed for a prompt that repeats the answer. Their
+  // bits are not those that reading the prompt would give, so that answers may depend on what came before.
+  bool reuse_answers = false;
 };
 
 struct ServiceStats {
   int64_t running = 0, waiting = 0;
-  int64_t pages = 0, free_pages = 0;
+  int64_t pages = 0, free_pages = 0;  // free: nobody's, and not even kept for reuse
+  kv::PrefixTreeStats prefixes;
   uint64_t prompt_tokens = 0, reused_tokens = 0, computed_tokens = 0, answer_tokens = 0;
   uint64_t steps = 0, preemptions = 0, refused = 0;
   uint64_t ended[4] = {}, failed = 0;  // by Finish
@@ -69,6 +75,9 @@ class Service {
   void plan();
   void apply_preemptions();
   void admit(Sequence&);
+  void remember(Sequence&, bool ends);
+  void release(Sequence&);
+  int64_t pages_at_hand() const;
   void fill_step();
   void run_step();
   void advance(Sequence&, const float* hidden, std::span<float> scores, int64_t rows);
@@ -81,6 +90,9 @@ class Service {
   const text::Tokenizer& tokenizer_;
   ServiceOptions options_;
   std::unique_ptr<Policy> policy_;
+  std::unique_ptr<kv::PrefixTree> prefixes_;  // null: nothing is reused
+  bool rows_alike_ = false;                   // rows of prompts and answers have the same bits
+  bool length_matters_ = false;               // keys depend on how long the sequence may become
 
   // Of the engine thread.
   std::vector<std::unique_ptr<Sequence>> running_, waiting_;

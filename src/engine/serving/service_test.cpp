@@ -149,6 +149,18 @@ TEST_P(ServiceWith, SameBytesAloneInABatchAndAfterPreemption) {
   EXPECT_EQ(served(small, requests, o, &stats), expected);
   EXPECT_GT(stats.preemptions, 0u);
   EXPECT_EQ(small.engine.kv().free_pages(), small.engine.kv().config().pages);
+
+  // Again, with what the first round left behind, and without any reuse.
+  std::vector<GenerateRequest> twice = requests;
+  twice.insert(twice.end(), requests.begin(), requests.end());
+  auto expected_twice = expected;
+  expected_twice.insert(expected_twice.end(), expected.begin(), expected.end());
+  EXPECT_EQ(served(model, twice, o, &stats), expected_twice);
+  EXPECT_GT(stats.reused_tokens, 0u);
+  EXPECT_EQ(served(small, twice, o, &stats), expected_twice);
+  o.reuse_prefixes = false;
+  EXPECT_EQ(served(small, requests, o, &stats), expected);
+  EXPECT_EQ(stats.reused_tokens, 0u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Policies, ServiceWith, ::testing::Values("first-come"));
@@ -170,6 +182,46 @@ TEST(Service, GivesSeveralAnswersToOnePrompt) {
   auto recorder = std::make_shared<Recorder>(4);
   service.submit(r, recorder);
   for (int i = 0; i < 4; ++i) EXPECT_EQ(recorder->wait(i).text, expected[size_t(i)]);
+  r.prompt.clear();
+  for (int i = 0; i < 100; ++i) r.prompt.push_back(5 + i);
+  auto longer = std::make_shared<Recorder>(4);
+  service.submit(r, longer);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(longer->wait(i).end->reused_tokens, i == 0 ? 0 : 96);
+}
+
+// The next turn of a chat computes what is new, and its answer has the bytes it would have had anyway.
+TEST(Service, ReadsOnlyWhatIsNew) {
+  Loaded model(4096);
+  const std::string story =
+      "Once upon a time there was a little fox who lived near the river and counted stars.";
+  const auto turn = [&](Service& service, const std::vector<int32_t>& prompt, uint64_t seed) {
+    auto r = request(model, "x", seed, 40);
+    r.prompt = prompt;
+    auto recorder = std::make_shared<Recorder>();
+    service.submit(r, recorder);
+    return recorder->wait();
+  };
+  std::vector<int32_t> prompt = model.tokenizer->encode(story), second;
+  std::string expected;
+  {
+    Service service(model.engine, *model.tokenizer, first_come());
+    const auto one = turn(service, prompt, 1);
+    EXPECT_EQ(one.end->reused_tokens, 0);
+    second = prompt;
+    second.insert(second.end(), one.tokens.begin(), one.tokens.end());
+    const size_t known = second.size();
+    const auto more = model.tokenizer->encode(" Then he went home.", {.add_special = false});
+    second.insert(second.end(), more.begin(), more.end());
+    const auto two = turn(service, second, 2);
+    EXPECT_EQ(two.end->reused_tokens, int64_t(known) - 1);  // the answer's last token was never fed
+    expected = two.text;
+  }
+  auto o = first_come();
+  o.reuse_prefixes = false;
+  Service service(model.engine, *model.tokenizer, o);
+  const auto two = turn(service, second, 2);
+  EXPECT_EQ(two.end->reused_tokens, 0);
+  EXPECT_EQ(two.text, expected);
 }
 
 TEST(Service, RefusesWhatCanNeverRun) {
