@@ -19,7 +19,7 @@ void FirstCome::plan(const SchedulerState& state, StepPlan& plan) {
     if (count < 1) continue;
     while (more_pages(s, count) > pages && end > i + 1) {
       const auto& last = state.running[--end];
-      pages += last.pages;
+      pages += last.pages - last.shared_pages;
       plan.preempt.push_back(last.id);
     }
     if (more_pages(s, count) > pages) {  // it is alone and does not fit: it gives way to nobody

@@ -1,6 +1,7 @@
 #include "engine/scheduling/policy.h"
 
 #include "base/error.h"
+#include "engine/scheduling/continuous.h"
 #include "engine/scheduling/first_come.h"
 
 namespace cairn::engine {
@@ -14,6 +15,8 @@ struct Row {
 constexpr Row kPolicies[] = {
     {"first-come",
      [](const PolicyOptions&) -> std::unique_ptr<Policy> { return std::make_unique<FirstCome>(); }},
+    {"continuous",
+     [](const PolicyOptions& o) -> std::unique_ptr<Policy> { return std::make_unique<Continuous>(o); }},
 };
 
 }  // namespace
@@ -22,6 +25,8 @@ std::unique_ptr<Policy> make_policy(std::string_view name, const PolicyOptions& 
   if (!(options.max_token_gap > 0))
     fail(ErrorKind::invalid_argument, "max_token_gap is {} seconds; it must be above 0",
          options.max_token_gap);
+  if (!(options.ageing >= 0))
+    fail(ErrorKind::invalid_argument, "ageing is {} seconds; it must be 0 or more", options.ageing);
   std::string known;
   for (const Row& row : kPolicies) {
     if (row.name == name) return row.make(options);

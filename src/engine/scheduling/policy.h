@@ -31,7 +31,9 @@ struct SequenceView {
   int64_t prompt_tokens = 0;  // known - prompt_tokens have been answered
   int64_t max_tokens = 0;     // the most that known can become
   int64_t pages = 0;          // held
-  int64_t reusable = 0;       // waiting: tokens of it that the prefix cache holds now
+  // Of them, those that another running sequence holds too: preempting this one does not free them.
+  int64_t shared_pages = 0;
+  int64_t reusable = 0;  // waiting: tokens of it that the prefix cache holds now
   int preemptions = 0;
 
   int64_t left() const { return known - computed; }
@@ -69,6 +71,20 @@ struct StepShape {
   int64_t context = 0;        // tokens that the rows' attention reads, summed over sequences
   // Rows times the keys each sees, over prompt rows: what attention over prompts costs.
   int64_t prompt_pairs = 0;
+
+  // Counts `tokens` more of s, which go after `from` computed or reused ones.
+  void add(const SequenceView& s, int64_t from, int64_t tokens) {
+    context += from + tokens;
+    if (s.decoding()) {
+      ++decode_rows;
+    } else {
+      prompt_tokens += tokens;
+      prompt_pairs += from * tokens + tokens * (tokens + 1) / 2;
+    }
+  }
+  void add(const SequenceView& s, int64_t tokens) {
+    add(s, s.computed > s.reusable ? s.computed : s.reusable, tokens);
+  }
 };
 
 class Policy {
@@ -86,6 +102,7 @@ class Policy {
 
 struct PolicyOptions {
   double max_token_gap = 0.1;  // seconds between two tokens of a running answer that prompts may cause
+  double ageing = 10;          // seconds after which what is passed over for higher priorities gets its turn
 };
 
 // By name: "first-come", "continuous", "flover". Throws Error(invalid_argument) listing the names.
