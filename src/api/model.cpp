@@ -20,6 +20,7 @@ engine::EngineOptions engine_options(const LoadOptions& options, const EngineSha
   result.step_tokens = shape.step_tokens;
   result.sequences = shape.sequences;
   result.cache_tokens = shape.cache_tokens;
+  result.page_tokens = shape.page_tokens;
   if (options.weight_cache) result.packed = cpu::PackedFolder::from_environment();
   result.on_packed = options.on_weight_cache;
   if (options.on_load)

@@ -18,6 +18,7 @@ struct EngineShape {
   int64_t step_tokens = 0;
   int64_t sequences = 1;
   int64_t cache_tokens = 0;
+  int page_tokens = 32;
 };
 
 struct Model::Impl {

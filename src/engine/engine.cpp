@@ -12,7 +12,6 @@
 namespace cairn::engine {
 namespace {
 
-constexpr int kPageTokens = 32;
 // Left to the rest of the process and machine: threads' stacks, tokenizer, text.
 constexpr uint64_t kReserve = uint64_t{64} << 20;
 
@@ -24,7 +23,7 @@ constexpr uint64_t kGpuReserve = uint64_t{512} << 20;
 // a chat never uses.
 constexpr int64_t kDefaultContext = 8192;
 
-kv::KvConfig kv_config(const models::Model& model, kv::KvForm form, int64_t tokens) {
+kv::KvConfig kv_config(const models::Model& model, kv::KvForm form, int page_tokens, int64_t tokens) {
   const auto& slots = model.program.kv;
   for (const auto& slot : slots)
     if (slot.kv_heads != slots.front().kv_heads || slot.head_dim_k != slots.front().head_dim_k ||
@@ -36,9 +35,9 @@ kv::KvConfig kv_config(const models::Model& model, kv::KvForm form, int64_t toke
   config.kv_heads = int(slots.front().kv_heads);
   config.head_dim_k = int(slots.front().head_dim_k);
   config.head_dim_v = int(slots.front().head_dim_v);
-  config.page_tokens = kPageTokens;
+  config.page_tokens = page_tokens;
   config.form = form;
-  config.pages = ceil_div(tokens, kPageTokens);
+  config.pages = ceil_div(tokens, page_tokens);
   return config;
 }
 
@@ -68,9 +67,9 @@ PlaceNeeds needs_on_gpu(const models::Model& model, const EngineOptions& options
   needs.kv_form = options.kv_form.value_or(options.exact ? kv::KvForm::f32 : kv::KvForm::bf16);
   needs.step_tokens = options.step_tokens != 0 ? options.step_tokens : 2048;
   needs.available = options.memory_limit != 0 ? options.memory_limit : gpu.free_bytes();
-  const auto bytes =
-      cuda::executor_needs(model.program, model.weights, kv_config(model, needs.kv_form, kPageTokens),
-                           {needs.step_tokens, options.step_logits}, {options.exact});
+  const auto bytes = cuda::executor_needs(
+      model.program, model.weights, kv_config(model, needs.kv_form, options.page_tokens, options.page_tokens),
+      {needs.step_tokens, options.step_logits}, {options.exact});
   needs.weights = bytes.weights;
   needs.scratch = bytes.scratch + kGpuReserve;
   return needs;
@@ -86,15 +85,15 @@ MemoryPlan plan_place(const models::Model& model, const EngineOptions& options, 
   plan.kv_form = needs.kv_form;
   plan.step_tokens = needs.step_tokens;
   const auto kv_bytes = [&](int64_t tokens) {
-    return uint64_t(kv::KvPool::bytes(kv_config(model, needs.kv_form, tokens)));
+    return uint64_t(kv::KvPool::bytes(kv_config(model, needs.kv_form, options.page_tokens, tokens)));
   };
   // The most cached tokens within what is left; kv_bytes grows by whole pages.
-  const uint64_t page = kv_bytes(kPageTokens);
+  const uint64_t page = kv_bytes(options.page_tokens);
   const uint64_t fixed = plan.weights + plan.scratch;
   const int64_t fitting =
       plan.available == 0
-          ? INT64_MAX / kPageTokens * kPageTokens
-          : int64_t(plan.available > fixed ? (plan.available - fixed) / page : 0) * kPageTokens;
+          ? INT64_MAX / options.page_tokens * options.page_tokens
+          : int64_t(plan.available > fixed ? (plan.available - fixed) / page : 0) * options.page_tokens;
   const int64_t wanted =
       options.context != 0 ? options.context : std::min(model.context_length, kDefaultContext);
   const int64_t cached = options.cache_tokens != 0 ? options.cache_tokens : wanted;
@@ -133,6 +132,10 @@ static MemoryPlan plan_memory_on(const models::Model& model, const EngineOptions
   if (options.step_tokens < 0 || options.step_logits < 1)
     fail(ErrorKind::invalid_argument, "step_tokens is {} and step_logits {}; both must be at least 1",
          options.step_tokens, options.step_logits);
+  if (options.page_tokens < 1 || options.page_tokens > 1024 ||
+      (options.page_tokens & (options.page_tokens - 1)) != 0)
+    fail(ErrorKind::invalid_argument,
+         "a page of {} tokens was asked for; it must be a power of two up to 1024", options.page_tokens);
   if (options.sequences < 1 || options.sequences > 65536)
     fail(ErrorKind::invalid_argument,
          "a cache for {} sequences was asked for; it must lie between 1 and 65536", options.sequences);
@@ -168,8 +171,9 @@ Engine::Engine(models::Model model, const EngineOptions& options)
       pool_(options.threads) {
   const bool on_gpu = memory_.place == Place::cuda;
   const program::Bounds bounds{memory_.step_tokens, options.step_logits};
-  kv_ = std::make_unique<kv::KvPool>(kv_config(model_, memory_.kv_form, memory_.cache_tokens),
-                                     on_gpu ? kv::KvPool::Memory::elsewhere : kv::KvPool::Memory::host);
+  kv_ = std::make_unique<kv::KvPool>(
+      kv_config(model_, memory_.kv_form, options.page_tokens, memory_.cache_tokens),
+      on_gpu ? kv::KvPool::Memory::elsewhere : kv::KvPool::Memory::host);
   if (on_gpu) {
     weights_origin_ = "on the GPU";
     executor_ = std::make_unique<cuda::Executor>(program_, model_.weights, pool_, *kv_, bounds, *gpu_,

@@ -33,6 +33,7 @@ struct EngineOptions {
   // How many sequences of the full context the pool should hold. Asked for more than one, it takes what is
   // free, on the CPU half of it, as long as one context fits.
   int64_t sequences = 1;
+  int page_tokens = 32;               // of a page of the KV pool; a power of two
   std::optional<kv::KvForm> kv_form;  // absent: f16 on the CPU, bf16 on the GPU
   int64_t step_tokens = 0;  // the most rows of a step: longer prompts go in pieces; 0: 512 (CPU), 2048 (GPU)
   int64_t step_logits = 8;  // the most rows of a step whose scores are wanted

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <functional>
 
+#include "models/fingerprint.h"
+
 namespace cairn::engine {
 namespace {
 
@@ -85,7 +87,8 @@ Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const Service
   if (options_.max_running <= 0 || options_.max_running > rows) options_.max_running = rows;
   rows_alike_ = engine.memory().place == Place::cpu || options.reuse_answers;
   for (const auto& rope : engine.program().ropes) length_matters_ |= depends_on_length(rope.scaling);
-  if (options.reuse_prefixes) prefixes_ = std::make_unique<kv::PrefixTree>(engine.kv(), engine.model().file);
+  if (options.reuse_prefixes)
+    prefixes_ = std::make_unique<kv::PrefixTree>(engine.kv(), models::fingerprint(engine.model()));
   step_ended_ = now_seconds();
   thread_ = std::thread([this] { loop(); });
 }

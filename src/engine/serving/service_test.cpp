@@ -158,6 +158,10 @@ TEST_P(ServiceWith, SameBytesAloneInABatchAndAfterPreemption) {
   EXPECT_EQ(served(model, twice, o, &stats), expected_twice);
   EXPECT_GT(stats.reused_tokens, 0u);
   EXPECT_EQ(served(small, twice, o, &stats), expected_twice);
+  auto pages_of_8 = options(16 * 32);
+  pages_of_8.page_tokens = 8;
+  Loaded fine(0, pages_of_8);
+  EXPECT_EQ(served(fine, requests, o), expected);
   o.reuse_prefixes = false;
   EXPECT_EQ(served(small, requests, o, &stats), expected);
   EXPECT_EQ(stats.reused_tokens, 0u);
