@@ -250,6 +250,38 @@ TEST(Continuous, ReadsPromptsThoughAnswersAloneAreOverBudget) {
   EXPECT_LT(result.requests.back().first, 3);  // 50 steps of kLeastChunk
 }
 
+TEST(Continuous, ReadsPromptsThoughAnswersFillTheStep) {
+  auto load = at_once(8, {.at = 0, .client = 1, .prompt_tokens = 10, .answer_tokens = 1000});
+  load.push_back({.at = 1, .client = 2, .prompt_tokens = 800, .answer_tokens = 1});
+  const auto result = simulate(*make_policy("continuous", {}), linear_machine, load, {.step_sequences = 4});
+  expect_all_answered(result, load);
+  EXPECT_LT(result.requests.back().first, 3);
+}
+
+// Two prompts that fit one after the other: the pages that the first will need are not there for the second.
+TEST(Continuous, AdmitsNoPromptIntoPagesThatAreSpokenFor) {
+  const auto load = merge(at_once(1, {.client = 1, .prompt_tokens = 1900, .answer_tokens = 10}),
+                          at_once(1, {.client = 2, .prompt_tokens = 1900, .answer_tokens = 10}));
+  const auto result =
+      simulate(*make_policy("continuous", {}), linear_machine, load, {.pages = 100, .step_tokens = 256});
+  expect_all_answered(result, load);
+  EXPECT_EQ(result.preemptions, 0);
+}
+
+// Half read when a stream of higher prompts begins that leaves no time for it.
+TEST(Continuous, GoesOnWithAPromptThatHigherOnesPassOver) {
+  std::vector<Arrival> load{{.at = 0, .client = 1, .prompt_tokens = 4000, .answer_tokens = 1}};
+  for (int i = 0; i < 1500; ++i)
+    load.push_back(
+        {.at = 0.3 + 0.02 * i, .client = 2, .priority = 1, .prompt_tokens = 100, .answer_tokens = 4});
+  const SimulateOptions o{.pages = 4000, .until = 25};
+  EXPECT_LT(simulate(*make_policy("continuous", {.ageing = 5}), linear_machine, load, o).requests[0].last,
+            15);
+  EXPECT_GT(simulate(*make_policy("continuous", {.ageing = 5}), linear_machine, load, o).requests[0].last, 5);
+  EXPECT_EQ(simulate(*make_policy("continuous", {.ageing = 99}), linear_machine, load, o).requests[0].last,
+            0);
+}
+
 TEST(Simulate, ReusesWhatAnIdealPrefixCacheHolds) {
   // Three turns of a chat: each prompt begins with the one before.
   std::vector<Arrival> load;
