@@ -25,7 +25,9 @@ struct Hasher {
 
 std::string fingerprint(const Model& model) {
   Hasher hash;
-  const std::string text = print(model.program);
+  auto program = model.program;
+  program.model.clear();  // where the file lies does not matter
+  const std::string text = print(program);
   hash.add(std::as_bytes(std::span(text)));
   for (const auto& weight : model.weights) {
     for (const int64_t n : {int64_t(weight.codec), weight.rows, weight.cols, int64_t(weight.transposed),
