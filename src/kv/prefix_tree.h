@@ -101,7 +101,14 @@ class PrefixTree {
 
   PrefixTreeStats stats() const;
   bool contains(int32_t page) const { return nodes_[size_t(page)].tokens > 0; }
-  const PageHash& hash(int32_t page) const { return nodes_[size_t(page)].hash; }  // contains(page)
+  // Of a page that the tree contains: its tokens (fewer than page_tokens: a tail), whether it and all before
+  // it are exact, and its name (a tail has none).
+  std::span<const int32_t> tokens(int32_t page) const { return tokens_of(page); }
+  bool exact(int32_t page) const { return nodes_[size_t(page)].exact; }
+  const PageHash& hash(int32_t page) const { return nodes_[size_t(page)].hash; }
+  const PageHash& hash_before(int32_t page) const { return hash_of(nodes_[size_t(page)].parent); }
+  // Names the pool and the model without a variant.
+  PageHash fingerprint() const { return root_hash(fingerprint_, pool_.config(), {}); }
   // Checks every link and count; empty when all is well. For tests, O(pages).
   std::string problems() const;
 
