@@ -20,7 +20,7 @@
 namespace cairn::engine {
 
 struct ServiceOptions {
-  std::string policy = "first-come";
+  std::string policy = "continuous";
   PolicyOptions scheduling;
   int64_t max_running = 0;     // sequences that hold pages; 0: as many as a step has rows of scores
   int64_t max_waiting = 4096;  // sequences; more are refused

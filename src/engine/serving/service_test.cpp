@@ -135,22 +135,20 @@ ServiceOptions first_come() {
 
 class ServiceWith : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(ServiceWith, SameBytesAloneInABatchAndAfterPreemption) {
+TEST_P(ServiceWith, SameBytesAloneAndInABatch) {
   Loaded model(64 * 256);
-  const auto requests = mixed_requests(model, 64);
+  const auto requests = mixed_requests(model, 40);
   const auto expected = alone(model, requests);
   ServiceOptions o;
   o.policy = GetParam();
   EXPECT_EQ(served(model, requests, o), expected);
 
-  // A pool that holds few of them at once: answers are thrown out and computed again.
   Loaded small(12 * 32);
-  ServiceStats stats;
-  EXPECT_EQ(served(small, requests, o, &stats), expected);
-  EXPECT_GT(stats.preemptions, 0u);
+  EXPECT_EQ(served(small, requests, o), expected);
   EXPECT_EQ(small.engine.kv().free_pages(), small.engine.kv().config().pages);
 
   // Again, with what the first round left behind, and without any reuse.
+  ServiceStats stats;
   std::vector<GenerateRequest> twice = requests;
   twice.insert(twice.end(), requests.begin(), requests.end());
   auto expected_twice = expected;
@@ -167,7 +165,22 @@ TEST_P(ServiceWith, SameBytesAloneInABatchAndAfterPreemption) {
   EXPECT_EQ(stats.reused_tokens, 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, ServiceWith, ::testing::Values("first-come"));
+// Answers that grow past what the pool holds together: some are thrown out and computed again.
+TEST_P(ServiceWith, SameBytesAfterPreemption) {
+  Loaded model(64 * 256), small(12 * 32);
+  auto requests = mixed_requests(model, 10);
+  for (auto& r : requests) r.max_tokens = 120, r.ignore_end = true;
+  ServiceOptions o;
+  o.policy = GetParam();
+  ServiceStats stats;
+  EXPECT_EQ(served(small, requests, o, &stats), served(model, requests, o));
+  EXPECT_GT(stats.preemptions, 0u);
+  o.reuse_prefixes = false;
+  EXPECT_EQ(served(small, requests, o, &stats), served(model, requests, o));
+  EXPECT_GT(stats.preemptions, 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, ServiceWith, ::testing::Values("first-come", "continuous"));
 
 TEST(Service, GivesSeveralAnswersToOnePrompt) {
   Loaded model(4096);
