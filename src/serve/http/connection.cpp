@@ -210,6 +210,7 @@ bool Connection::judge_head() {
       ++shared.denied;
     else if (status == 400 || status == 413 || status == 501)
       ++shared.malformed;
+    if (status == 400) facts.keep_alive = false;  // who writes one such request may mean more by it
     refuse(std::move(facts), status, code, message, std::move(headers));
     return false;
   };

@@ -161,6 +161,7 @@ bool Exchange::write(std::string_view bytes) {
     cut_ = true;
     ++loop_->shared().overflowed;
     std::string().swap(out_);
+    awake_ = false;  // the I/O thread may be waiting for the socket instead of taking bytes
     wake(lock);
     return false;
   }

@@ -62,8 +62,13 @@ class Client {
       : socket_(std::exchange(other.socket_, -1)),
         connected_(other.connected_),
         got_(std::move(other.got_)) {}
-  Client(const Client&) = delete;
-  Client& operator=(const Client&) = delete;
+  Client& operator=(Client&& other) noexcept {
+    std::swap(socket_, other.socket_);
+    std::swap(connected_, other.connected_);
+    std::swap(closed_, other.closed_);
+    std::swap(got_, other.got_);
+    return *this;
+  }
 
   bool connected() const { return connected_; }
   bool send(std::string_view bytes) {

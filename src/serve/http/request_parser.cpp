@@ -1,8 +1,8 @@
 #include "serve/http/request_parser.h"
 
 #include <boost/beast/http/parser.hpp>
-#include <boost/version.hpp>
 #include <charconv>
+#include <functional>
 
 #include "serve/http/text.h"
 
@@ -56,6 +56,13 @@ bool is_field_value(char c) { return c == '\t' || (uint8_t(c) >= 0x20 && uint8_t
 
 struct RequestParser::Beast {
   http::request_parser<ReceivedBody> parser;
+  // Beast lets any byte pass inside the quotes of a chunk's extension, line breaks too.
+  std::function<void(uint64_t, beast::string_view, error_code&)> check_extension =
+      [](uint64_t, beast::string_view extension, error_code& error) {
+        if (!std::all_of(extension.begin(), extension.end(), is_field_value))
+          error = http::error::bad_chunk_extension;
+      };
+  Beast() { parser.on_chunk_header(check_extension); }
 };
 
 std::string_view RequestHead::field(std::string_view name) const { return find_field(fields, name); }
@@ -242,8 +249,13 @@ size_t RequestParser::feed_body(std::string_view bytes) {
         parser.put(boost::asio::const_buffer(bytes.data() + used, bytes.size() - used), error);
     used += took;
     if (error == http::error::need_more) {
-      if (bytes.size() - used > kChunkHeader)
+      // What is left is an unfinished chunk header or trailer.
+      const std::string_view left = bytes.substr(used);
+      if (left.size() > kChunkHeader)
         refuse(400, "bad_request", "A chunk's header, or the trailer, is too long.");
+      for (size_t end = left.find('\n'); end != left.npos; end = left.find('\n', end + 1))
+        if (end == 0 || left[end - 1] != '\r')
+          refuse(400, "bad_request", "A line of the body's chunks ends without CR.");
       break;
     }
     if (error) {
