@@ -77,12 +77,14 @@ function(cairn_folder folder)
     return()
   endif()
   cairn_isa_flags(${sources})
-  if(ARG_EMBED)  # a folder of sources that the binary carries as text
+  if(ARG_EMBED)  # a folder of files that the binary carries as text
+    get_filename_component(namespace ${folder} NAME)
     file(GLOB embedded CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${folder}/${ARG_EMBED}/*)
     set(carrier ${CMAKE_BINARY_DIR}/${name}_embedded.cpp)
     add_custom_command(
       OUTPUT ${carrier}
-      COMMAND ${CMAKE_COMMAND} "-DOUT=${carrier}" "-DFILES=${embedded}" -P ${CMAKE_SOURCE_DIR}/cmake/embed_files.cmake
+      COMMAND ${CMAKE_COMMAND} "-DOUT=${carrier}" -DNAMESPACE=${namespace} "-DFILES=${embedded}"
+              -P ${CMAKE_SOURCE_DIR}/cmake/embed_files.cmake
       DEPENDS ${embedded} ${CMAKE_SOURCE_DIR}/cmake/embed_files.cmake VERBATIM)
     list(APPEND sources ${carrier})
   endif()

@@ -1,5 +1,6 @@
-# cmake -DOUT=file.cpp -DFILES="a;b" -P embed_files.cmake: writes the files as string literals for src/backends/cuda.
-set(text "// Made by cmake/embed_files.cmake. Do not edit.\n#include <string_view>\n#include <vector>\n#include \"backends/cuda/embedded.h\"\nnamespace cairn::cuda {\nconst std::vector<EmbeddedFile>& embedded_files() {\n  static const std::vector<EmbeddedFile> files = {\n")
+# cmake -DOUT=file.cpp -DNAMESPACE=cuda -DFILES="a;b" -P embed_files.cmake: writes the files as string literals and
+# defines cairn::<NAMESPACE>::embedded_files() (base/embedded_file.h).
+set(text "// Made by cmake/embed_files.cmake. Do not edit.\n#include <vector>\n#include \"base/embedded_file.h\"\nnamespace cairn::${NAMESPACE} {\nconst std::vector<EmbeddedFile>& embedded_files();\nconst std::vector<EmbeddedFile>& embedded_files() {\n  static const std::vector<EmbeddedFile> files = {\n")
 foreach(file IN LISTS FILES)
   get_filename_component(name ${file} NAME)
   file(READ ${file} contents)
@@ -14,5 +15,5 @@ foreach(file IN LISTS FILES)
   endwhile()
   string(APPEND text "    },\n")
 endforeach()
-string(APPEND text "  };\n  return files;\n}\n}  // namespace cairn::cuda\n")
+string(APPEND text "  };\n  return files;\n}\n}  // namespace cairn::${NAMESPACE}\n")
 file(WRITE ${OUT} "${text}")
