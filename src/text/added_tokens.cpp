@@ -54,6 +54,12 @@ const AddedToken* AddedTokens::find(std::string_view text) const {
   return found == by_text_.end() ? nullptr : &tokens_[found->second];
 }
 
+bool AddedTokens::touches(std::span<const ByteRange> ranges, size_t begin, size_t end) {
+  const auto first = std::partition_point(ranges.begin(), ranges.end(),
+                                          [&](const ByteRange& range) { return range.end <= begin; });
+  return first != ranges.end() && first->begin < end;
+}
+
 size_t AddedTokens::next_candidate(const ByteTrie& trie, std::string_view text, size_t at) {
   while (at < text.size() && !trie.starts(text[at])) ++at;
   return at;

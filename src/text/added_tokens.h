@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,9 +33,11 @@ class AddedTokens {
            const std::string& file);
 
   // Cuts text at the tokens of one kind, calling plain(text, offset) and token(id) in order. Without
-  // parse_special, special tokens stay plain text. Empty pieces are not reported.
+  // parse_special, special tokens stay plain text; so do those that touch a byte of `kept`. Empty pieces are
+  // not reported.
   template <typename Plain, typename Found>
-  void split(std::string_view text, bool normalized, bool parse_special, Plain&& plain, Found&& found) const {
+  void split(std::string_view text, bool normalized, bool parse_special, std::span<const ByteRange> kept,
+             Plain&& plain, Found&& found) const {
     const ByteTrie& trie = normalized ? in_normalized_ : in_raw_;
     if (trie.empty()) {
       if (!text.empty()) plain(text, size_t{0});
@@ -50,8 +53,12 @@ class AddedTokens {
         continue;
       }
       size_t begin = at, end = at + match.length;
-      at = end;
       const AddedToken& token = tokens_[size_t(match.value)];
+      if (token.special && touches(kept, begin, end)) {
+        ++at;  // a token of the template may begin inside
+        continue;
+      }
+      at = end;
       if ((token.special && !parse_special) || (token.single_word && !stands_alone(text, begin, end)))
         continue;
       strip(token, text, done, begin, end);
@@ -61,6 +68,9 @@ class AddedTokens {
     }
     if (done < text.size()) plain(text.substr(done), done);
   }
+
+  // Whether [begin, end) overlaps one of the ranges, which are in order.
+  static bool touches(std::span<const ByteRange> ranges, size_t begin, size_t end);
 
   const AddedToken* find(TokenId id) const;
   const AddedToken* find(std::string_view text) const;

@@ -162,7 +162,8 @@ TEST(AddedTokens, StripAndNormalize) {
   const auto split = [&](std::string_view text, bool normalized) {
     std::string out;
     added.split(
-        text, normalized, true, [&](std::string_view part, size_t) { out += "[" + std::string(part) + "]"; },
+        text, normalized, true, {},
+        [&](std::string_view part, size_t) { out += "[" + std::string(part) + "]"; },
         [&](TokenId id) { out += std::to_string(id); });
     return out;
   };

@@ -40,9 +40,11 @@ void PipelineTokenizer::encode_text(std::string_view text, bool at_start, std::v
 
 std::vector<TokenId> PipelineTokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   std::string replaced;
+  bool parse_special = options.parse_special;
   if (!pipeline_.normalizer_takes_invalid_utf8 && !is_valid_utf8(text)) {
     replaced = replace_invalid_utf8(text);
     text = replaced;
+    if (!options.plain.empty()) parse_special = false;  // the ranges' offsets mean nothing now
   }
   // Compatibility forms grow a text 11 times at most, the visible alphabet and U+2581 a few times more.
   const TextBudget budget(text.size() * 64 + (size_t{64} << 10));
@@ -50,12 +52,15 @@ std::vector<TokenId> PipelineTokenizer::encode(std::string_view text, const Enco
   ids.reserve(text.size() / 4 + 8);
   const auto found = [&](TokenId id) { ids.push_back(id); };
   pipeline_.added.split(
-      text, false, options.parse_special,
+      text, false, parse_special, options.plain,
       [&](std::string_view raw, size_t raw_offset) {
         std::string normal;
         if (pipeline_.normalizer) normal = pipeline_.normalizer->apply(raw);
+        // Offsets do not survive normalising, so a part that holds user text has none of the tokens that are
+        // looked for in normalised text. Special ones rarely are.
+        const bool user_text = AddedTokens::touches(options.plain, raw_offset, raw_offset + raw.size());
         pipeline_.added.split(
-            pipeline_.normalizer ? std::string_view(normal) : raw, true, options.parse_special,
+            pipeline_.normalizer ? std::string_view(normal) : raw, true, parse_special && !user_text, {},
             [&](std::string_view part, size_t offset) { encode_text(part, raw_offset + offset == 0, ids); },
             found);
       },

@@ -18,9 +18,16 @@ namespace cairn::text {
 
 using TokenId = int32_t;
 
+struct ByteRange {
+  size_t begin = 0, end = 0;
+};
+
 struct EncodeOptions {
   bool add_special = true;    // what the model's post-processor adds: <s>, [CLS] ... [SEP]
   bool parse_special = true;  // "<|eot_id|>" in the text is that token; false: it is plain text (user input)
+  // Bytes of the text, in order, that no special token may touch: user input inside a rendered template. The
+  // text must be valid UTF-8 then, else nothing in it is special.
+  std::span<const ByteRange> plain = {};
 };
 
 struct SpecialTokens {

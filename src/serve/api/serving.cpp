@@ -1,0 +1,77 @@
+#include "serve/api/serving.h"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+
+#include "formats/untrusted_text.h"
+#include "serve/api/api_error.h"
+
+namespace cairn::serve {
+
+Serving::Serving(engine::Service& the_service, const text::Tokenizer& the_tokenizer, ApiOptions the_options)
+    : service(the_service),
+      tokenizer(the_tokenizer),
+      options(std::move(the_options)),
+      created(unix_seconds()),
+      special(the_tokenizer),
+      workers(options.worker_threads, options.worker_queue) {
+  if (auto source = tokenizer.chat_template()) {
+    template_source = std::move(*source);
+    chat_template.emplace(template_source, "chat template");
+  }
+}
+
+bool Serving::serves(std::string_view model) const {
+  return model == options.model_name ||
+         std::find(options.aliases.begin(), options.aliases.end(), model) != options.aliases.end();
+}
+
+void Serving::check_model(const Json* name) const {
+  if (!name || name->is_null()) return;
+  const auto& given = name->get_ref<const std::string&>();
+  if (!serves(given))
+    refuse(404, "model", "model_not_found", "the model '{}' is not served here; this server has '{}'",
+           formats::shown(given, 100), options.model_name);
+}
+
+std::string make_id(std::string_view prefix) {
+  static constexpr std::string_view kLetters =
+      "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  std::string id(prefix);
+  for (int i = 0; i < 24; ++i) id += kLetters[random() % kLetters.size()];
+  return id;
+}
+
+int64_t unix_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+const Json* member(const Json& object, const char* name) {
+  const auto found = object.find(name);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
+}
+
+bool flag(const Json& object, const char* name, bool otherwise) {
+  const Json* value = member(object, name);
+  return value ? value->get<bool>() : otherwise;
+}
+
+int64_t whole(const Json& object, const char* name, int64_t otherwise) {
+  const Json* value = member(object, name);
+  return value ? value->get<int64_t>() : otherwise;
+}
+
+double number(const Json& object, const char* name, double otherwise) {
+  const Json* value = member(object, name);
+  return value ? value->get<double>() : otherwise;
+}
+
+std::string text_of(const Json& object, const char* name) {
+  const Json* value = member(object, name);
+  return value ? value->get<std::string>() : std::string();
+}
+
+}  // namespace cairn::serve
