@@ -254,7 +254,7 @@ void Continuous::give(const SequenceView& s, Tracked& t, Client& client, int64_t
   room.tokens -= tokens, --room.sequences;
   room.pages -= pages_more(state, s, tokens);
   t.progress = state.now, t.last = plans_;
-  t.counted = std::max(t.counted, s.reusable);
+  t.counted = std::max(t.counted, from);  // what is computed and was not counted was reused
   if (end > t.counted) {
     const int64_t answered = std::max<int64_t>(0, end - std::max(t.counted, s.prompt_tokens));
     client.served += double(end - t.counted - answered) + kAnswerWeight * double(answered);
