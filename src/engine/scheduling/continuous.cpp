@@ -289,14 +289,17 @@ void Continuous::share_decodes(const SchedulerState& state, Room& room, StepPlan
   for (Running* r : rows)
     if (pages_more(state, *r->view, 1) <= room.pages)
       give(*r->view, *r->tracked, *r->client, 1, state, room, plan);
+  room.answer_context = room.shape.context;
 }
 
 int64_t Continuous::chunk(const Room& room, const SequenceView& s, int64_t most) const {
   if (!room.bounded) return most;
+  const StepShape answers{room.shape.decode_rows, 0, room.answer_context, 0};
+  const double budget = std::max(options_.max_token_gap, kLeastShare * times_.predict(answers));
   const auto in_time = [&](int64_t tokens) {
     StepShape shape = room.shape;
     shape.add(s, tokens);
-    return times_.upper(shape) <= options_.max_token_gap;
+    return times_.upper(shape) <= budget;
   };
   if (in_time(most)) return most;
   int64_t low = 0, high = most;  // low is in time, high is not

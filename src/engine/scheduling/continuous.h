@@ -12,8 +12,8 @@ namespace cairn::engine {
 // Every step extends all running answers by a token, and what is left of the step's time reads prompts.
 //
 // Prompts. While anything decodes, prompts get the most tokens with which the step is expected to end within
-// max_token_gap, and kLeastChunk of them in any case, so that answers cannot shut prompts out. When nothing
-// decodes they get all that a step can hold.
+// max_token_gap. So that answers cannot shut prompts out, these get a quarter of the time that the answers
+// alone need in any case, and kLeastChunk tokens. When nothing decodes they get all that a step can hold.
 //
 // Who reads. Higher priority first. Within a priority the client that was served least, by a virtual token
 // counter (Sheng et al., Fairness in Serving Large Language Models, OSDI 2024): a computed prompt token
@@ -44,6 +44,7 @@ class Continuous final : public Policy {
   double predict(const StepShape& shape) const override { return times_.predict(shape); }
 
   static constexpr int64_t kLeastChunk = 16;
+  static constexpr double kLeastShare = 1.25;
   static constexpr double kAnswerWeight = 2;
 
  private:
@@ -81,8 +82,9 @@ class Continuous final : public Policy {
     int64_t promised = 0;  // pages for the rest of the prompts being read
     int64_t reserve = 0;   // pages that admission leaves
     int64_t running = 0;
-    bool bounded = false;   // something decodes
-    bool shortage = false;  // answers found no pages
+    bool bounded = false;        // something decodes
+    int64_t answer_context = 0;  // of what decodes in this step
+    bool shortage = false;       // answers found no pages
     StepShape shape;
   };
   struct PassedOver {

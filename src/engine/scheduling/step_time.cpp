@@ -47,7 +47,14 @@ bool solve(const std::array<std::array<double, N>, N>& a, const std::array<doubl
 }  // namespace
 
 StepTimeModel::Terms StepTimeModel::terms(const StepShape& s) {
-  return {1, double(s.decode_rows), double(s.prompt_tokens), double(s.context), double(s.prompt_pairs)};
+  const int64_t rows = s.decode_rows + s.prompt_tokens;
+  return {1,
+          double(s.decode_rows),
+          double(s.prompt_tokens),
+          double(s.context),
+          double(s.prompt_pairs),
+          rows > 1 ? 1.0 : 0.0,
+          double(std::min<int64_t>(rows, 16))};
 }
 
 double StepTimeModel::predict(const StepShape& shape) const {
@@ -92,7 +99,7 @@ void StepTimeModel::add(const StepShape& shape, double seconds) {
 }
 
 // Normal equations of sum w (c.x / t - 1)^2, with terms scaled to a largest value of 1; the least squares
-// among the 31 sets of non-negative terms, which is the exact answer and cheaper than searching for it.
+// among the 127 sets of non-negative terms, which is the exact answer and cheaper than searching for it.
 void StepTimeModel::fit() {
   Terms scale{};
   for (const auto& [size, bin] : bins_)
