@@ -134,11 +134,15 @@ int dispatch(int argc, const char* const* argv) {
     return kExitOk;
   }
   if (word == "help") {
-    const Command* command = find_command(argv[2]);
+    const Command* command = argc > 3 ? find_command(fmt::format("{} {}", argv[2], argv[3])) : nullptr;
+    if (!command) command = find_command(argv[2]);
     if (!command) return unknown_command(argv[2]);
     const char* const help[] = {argv[2], "--help"};
     return run_command(*command, 2, help);
   }
+  if (argc > 2)  // "bench serve" before "bench"
+    if (const Command* command = find_command(fmt::format("{} {}", word, argv[2])))
+      return run_command(*command, argc - 2, argv + 2);
   if (const Command* command = find_command(word)) return run_command(*command, argc - 1, argv + 1);
   if (word.substr(0, 1) == "-") {
     print_error(fmt::format("cairn has no option '{}' before the command", word),

@@ -22,7 +22,7 @@ class App;
 namespace cairn::app {
 
 struct Command {
-  std::string_view name;
+  std::string_view name;  // one word, or two ("bench serve") for a form of a command that stands on its own
   std::string_view help;  // one line, lower case, no full stop
   // Adds the command's flags to `app`; what it returns runs after they were parsed and gives the exit code.
   // Errors are thrown (base/error.h); main prints them and picks the code.

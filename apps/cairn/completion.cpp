@@ -51,10 +51,21 @@ std::string in_quotes(std::string_view text, std::string_view special = "") {
   return out;
 }
 
+bool two_words(const Command& command) { return command.name.find(' ') != std::string_view::npos; }
+
 std::string command_names() {
   std::string names = "help";
-  for (const auto& command : commands()) names += fmt::format(" {}", command.name);
+  for (const auto& command : commands())
+    if (!two_words(command)) names += fmt::format(" {}", command.name);
   return names;
+}
+
+// A shell's case that makes `chosen` the two words where both were typed: "    'bench serve') chosen=... ;;".
+std::string two_word_cases(std::string_view then) {
+  std::string cases;
+  for (const auto& command : commands())
+    if (two_words(command)) cases += fmt::format("    '{0}') chosen='{0}'{1} ;;\n", command.name, then);
+  return cases;
 }
 
 std::string bash_script() {
@@ -66,7 +77,7 @@ std::string bash_script() {
         words += (words.empty() ? "" : " ") + name;
         if (flag.takes_value) valued += (valued.empty() ? "" : "|") + name;
       }
-    cases += fmt::format("    {}) flags='{}'; valued='{}' ;;\n", command.name, words, valued);
+    cases += fmt::format("    '{}') flags='{}'; valued='{}' ;;\n", command.name, words, valued);
   }
   return fmt::format(R"(# bash completion for cairn. To use it now: source <(cairn completion bash)
 _cairn() {{
@@ -76,7 +87,10 @@ _cairn() {{
     COMPREPLY=($(compgen -W '{names} --help --version' -- "$word"))
     return
   fi
-  case ${{COMP_WORDS[1]}} in
+  local chosen=${{COMP_WORDS[1]}}
+  case "$chosen ${{COMP_WORDS[2]}}" in
+{pairs}  esac
+  case $chosen in
     help) [ "$COMP_CWORD" -eq 2 ] && COMPREPLY=($(compgen -W '{names}' -- "$word")); return ;;
     completion) COMPREPLY=($(compgen -W 'bash zsh fish --help' -- "$word")); return ;;
 {cases}  esac
@@ -90,13 +104,15 @@ _cairn() {{
 }}
 complete -F _cairn cairn ./cairn
 )",
-                     fmt::arg("names", command_names()), fmt::arg("cases", cases));
+                     fmt::arg("names", command_names()), fmt::arg("pairs", two_word_cases("")),
+                     fmt::arg("cases", cases));
 }
 
 std::string zsh_script() {
   std::string names, cases;
   for (const auto& command : commands()) {
-    names += fmt::format("    '{}:{}'\n", command.name, in_quotes(command.help, ":\\"));
+    if (!two_words(command))
+      names += fmt::format("    '{}:{}'\n", command.name, in_quotes(command.help, ":\\"));
     std::string specs;
     for (const auto& flag : flags_of(command)) {
       std::string excluded;
@@ -107,7 +123,7 @@ std::string zsh_script() {
     }
     const std::string_view rest =
         command.name == "completion" ? "'*:shell:(bash zsh fish)'" : "'*:file:_files'";
-    cases += fmt::format("    {}) _arguments{} \\\n        {} ;;\n", command.name, specs, rest);
+    cases += fmt::format("    '{}') _arguments{} \\\n        {} ;;\n", command.name, specs, rest);
   }
   return fmt::format(R"(#compdef cairn
 # zsh completion for cairn. To use it: cairn completion zsh > "${{fpath[1]}}/_cairn"
@@ -120,6 +136,8 @@ _cairn() {{
     return
   fi
   local chosen=${{words[2]}}
+  case "$chosen ${{words[3]}}" in
+{pairs}  esac
   shift words
   (( CURRENT-- ))
   case $chosen in
@@ -133,7 +151,9 @@ else
   compdef _cairn cairn
 fi
 )",
-                     fmt::arg("names", names), fmt::arg("cases", cases));
+                     fmt::arg("names", names),
+                     fmt::arg("pairs", two_word_cases("; shift words; (( CURRENT-- ))")),
+                     fmt::arg("cases", cases));
 }
 
 std::string fish_script() {
@@ -143,11 +163,15 @@ std::string fish_script() {
       "complete -c cairn -n __fish_use_subcommand -f -l version -d 'print the version'\n"
       "complete -c cairn -n __fish_use_subcommand -f -a help -d 'explain a command'\n";
   for (const auto& command : commands())
-    text += fmt::format("complete -c cairn -n __fish_use_subcommand -f -a {} -d '{}'\n", command.name,
-                        in_quotes(command.help));
+    if (!two_words(command))
+      text += fmt::format("complete -c cairn -n __fish_use_subcommand -f -a {} -d '{}'\n", command.name,
+                          in_quotes(command.help));
   for (const auto& command : commands())
     for (const auto& flag : flags_of(command)) {
-      text += fmt::format("complete -c cairn -n '__fish_seen_subcommand_from {}'", command.name);
+      text += two_words(command)
+                  ? fmt::format("complete -c cairn -n 'string match -q \"* {} *\" -- (commandline -cp)'",
+                                command.name)
+                  : fmt::format("complete -c cairn -n '__fish_seen_subcommand_from {}'", command.name);
       for (const auto& name : flag.names)
         text += name.rfind("--", 0) == 0 ? " -l " + name.substr(2) : " -s " + name.substr(1);
       text += fmt::format("{} -d '{}'\n", flag.takes_value ? " -r" : "", in_quotes(flag.help));
