@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Gives a GGUF v3 file that has no vocabulary that of a tiktoken file (Llama 3's), so that starts can be timed with a
-tokenizer of real size. Merges are all splits of a token into two tokens, as converters write them. Standard library only.
+tokenizer of real size, and its chat template (system, user and assistant messages), so that servers can be loaded with
+chats. Merges are all splits of a token into two tokens, as converters write them. Standard library only.
 
 usage: add_vocabulary.py MODEL.gguf tiktoken.model OUT.gguf
 """
@@ -12,6 +13,11 @@ import sys
 
 SPECIAL = 256  # Llama 3's, of which these have names
 NAMED = {0: "<|begin_of_text|>", 1: "<|end_of_text|>", 6: "<|start_header_id|>", 7: "<|end_header_id|>", 9: "<|eot_id|>"}
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message['role'] }}<|end_header_id|>\n\n"
+    "{{ message['content'] | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
 
 
 def byte_characters():
@@ -72,6 +78,7 @@ def vocabulary(path):
         entry("tokenizer.ggml.merges", 9, array(8, [text(merge) for merge in merges])),
         entry("tokenizer.ggml.bos_token_id", 4, u32(first_special)),
         entry("tokenizer.ggml.eos_token_id", 4, u32(first_special + 9)),
+        entry("tokenizer.chat_template", 8, text(TEMPLATE)),
     ]
 
 
