@@ -117,6 +117,15 @@ TEST(Command, EveryCommandExplainsItself) {
   }
 }
 
+TEST(Command, TwoWordsNameACommandOfTheirOwn) {
+  const auto serve = run({"bench", "serve", "--help"});
+  EXPECT_EQ(serve.code, 0);
+  EXPECT_NE(serve.out.find("cairn bench serve"), std::string::npos);
+  EXPECT_EQ(run({"help", "bench", "serve"}).out, serve.out);
+  EXPECT_NE(run({"bench", "--help"}).out, serve.out);
+  EXPECT_EQ(run({"bench", "serve", "--concurrency", "0"}).code, 2);
+}
+
 TEST(Command, CompletionScriptsListEveryCommandAndFlag) {
   for (const char* shell : {"bash", "zsh", "fish"}) {
     const auto script = completion_script(shell);
