@@ -15,6 +15,7 @@ double now_seconds() {
 }
 
 constexpr auto kIdle = std::chrono::milliseconds(1);
+constexpr auto kLastWrites = std::chrono::seconds(5);
 
 // The place of a sequence in a list; plans name them mostly in the list's order, so the search goes on from
 // the last one found.
@@ -78,6 +79,15 @@ struct Service::Sequence {
   double gap = -1, waited_first = -1;  // for the histograms; negative: none
 };
 
+// One whose pages come from the disk; it runs when they are there.
+struct Service::Loading {
+  std::unique_ptr<Sequence> sequence;
+  uint64_t ticket = 0;
+  kv::PrefixTree::Match match;  // what was in memory
+  std::vector<int32_t> pages;   // what is read, one reference each
+  int64_t exact_pages = 0;      // of these
+};
+
 Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const ServiceOptions& options)
     : engine_(engine),
       tokenizer_(tokenizer),
@@ -89,6 +99,16 @@ Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const Service
   for (const auto& rope : engine.program().ropes) length_matters_ |= depends_on_length(rope.scaling);
   if (options.reuse_prefixes)
     prefixes_ = std::make_unique<kv::PrefixTree>(engine.kv(), models::fingerprint(engine.model()));
+  if (prefixes_ && !options.store.folder.empty() && engine.memory().place == Place::cpu) {
+    auto store = options.store;
+    store.on_ready = [this] {
+      const std::lock_guard lock(mutex_);
+      loaded_ = true;
+      wake_.notify_one();
+    };
+    store_ = std::make_unique<kv::PageStore>(engine.kv(), kv::host_page_bytes(engine.kv()),
+                                             prefixes_->fingerprint(), store);
+  }
   step_ended_ = now_seconds();
   thread_ = std::thread([this] { loop(); });
 }
@@ -214,7 +234,10 @@ void Service::take_inbox() {
   {
     std::unique_lock lock(mutex_);
     if (running_.empty() && waiting_.empty())
-      wake_.wait(lock, [&] { return stop_ || !submitted_.empty() || !cancelled_.empty(); });
+      wake_.wait(lock, [&] {
+        return (stop_ && loading_.empty()) || !submitted_.empty() || !cancelled_.empty() || loaded_;
+      });
+    loaded_ = false;
     submitted.swap(submitted_);
     cancelled.swap(cancelled_);
     stop = stop_;
@@ -236,6 +259,10 @@ void Service::take_inbox() {
   };
   sweep(running_);
   sweep(waiting_);
+  for (auto& l : loading_)  // its pages are given back when the disk is done with them
+    if (!l.sequence->finish &&
+        (stop || std::find(cancelled.begin(), cancelled.end(), l.sequence->job->id) != cancelled.end()))
+      l.sequence->finish = Finish::cancelled, end(*l.sequence);
   retire();
 }
 
@@ -281,23 +308,95 @@ void Service::end(Sequence& s) {
   stats_.whole.add(e.seconds);
 }
 
-// Takes what is known of its tokens; the rest is computed.
-void Service::admit(Sequence& s) {
+// Takes what is known of its tokens; the rest is computed. False: it is being read from the disk and was
+// moved to loading_.
+bool Service::admit(std::unique_ptr<Sequence>& waiting) {
+  Sequence& s = *waiting;
+  const bool first = s.admitted == 0;
+  if (first) {
+    s.admitted = now_seconds();
+    s.writer.prompt(s.job->request.prompt);
+  }
   s.exact = 0;
+  bool ready = true;
   if (prefixes_ && s.job->request.reuse && !s.job->request.embed) {
     const auto variant = s.variant(length_matters_);
-    const auto found = prefixes_->match(s.known, {variant, rows_alike_});
-    s.cache.adopt(found.pages, found.tokens);
-    s.exact = found.exact_tokens;
-    if (s.admitted == 0) s.reused = found.tokens;
+    auto found = prefixes_->match(s.known, {variant, rows_alike_});
+    ready = !load_stored(waiting, found);
+    if (ready) s.cache.adopt(found.pages, found.tokens), s.exact = found.exact_tokens;
+    if (first) s.reused = found.tokens;
   }
-  if (s.admitted > 0) return;
-  s.admitted = now_seconds();
-  s.writer.prompt(s.job->request.prompt);
-  const std::lock_guard lock(stats_mutex_);
-  stats_.queued.add(s.admitted - s.job->submitted);
-  stats_.prompt_tokens += uint64_t(s.prompt_tokens());
-  stats_.reused_tokens += uint64_t(s.reused);
+  if (first) {
+    const std::lock_guard lock(stats_mutex_);
+    stats_.queued.add(s.admitted - s.job->submitted);
+    stats_.prompt_tokens += uint64_t(s.prompt_tokens());
+    if (ready) stats_.reused_tokens += uint64_t(s.reused);
+  }
+  return ready;
+}
+
+// Whether the pages after a match are on disk and sooner read than computed; then that has begun.
+bool Service::load_stored(std::unique_ptr<Sequence>& waiting, kv::PrefixTree::Match& match) {
+  if (!store_) return false;
+  Sequence& s = *waiting;
+  const auto variant = s.variant(length_matters_);
+  const auto stored = store_->lookup(match, s.known, {variant, rows_alike_});
+  const int64_t pages = stored.pages();
+  if (pages == 0 || pages > pages_at_hand() - pages_taken_) return false;
+  StepShape shape;
+  shape.prompt_tokens = int64_t(stored.tokens.size());
+  const double computing = policy_->predict(shape);
+  if (computing > 0 && store_->load_seconds(pages) >= computing) return false;
+  Loading l;
+  prefixes_->drop(match, match.whole_pages);  // a part of a page is in the way
+  auto& pool = engine_.kv();
+  if (pool.free_pages() < pages) prefixes_->reclaim(pages - pool.free_pages());
+  pool.allocate(pages, l.pages);
+  l.ticket = store_->load(stored, l.pages);
+  l.exact_pages = stored.exact_pages;
+  l.match = std::move(match);
+  l.sequence = std::move(waiting);
+  loading_.push_back(std::move(l));
+  return true;
+}
+
+// Those whose pages have come go on as if these had been in memory.
+void Service::take_loaded() {
+  if (!store_) return;
+  auto& pool = engine_.kv();
+  for (const auto& done : store_->poll()) {
+    const auto place = std::find_if(loading_.begin(), loading_.end(),
+                                    [&](const Loading& l) { return l.ticket == done.ticket; });
+    if (place == loading_.end()) continue;
+    Loading l = std::move(*place);
+    loading_.erase(place);
+    Sequence& s = *l.sequence;
+    auto& pages = l.match.pages;
+    for (size_t i = 0; i < l.pages.size(); ++i) {
+      if (int64_t(i) < done.pages)
+        pages.push_back(l.pages[i]);
+      else
+        pool.release(l.pages[i]);
+    }
+    const int64_t page_tokens = pool.config().page_tokens;
+    s.cache.adopt(pages, int64_t(pages.size()) * page_tokens);
+    s.exact = l.match.exact_tokens;
+    if (s.exact == l.match.whole_pages * page_tokens)
+      s.exact += std::min(done.pages, l.exact_pages) * page_tokens;
+    if (s.finish) {  // cancelled meanwhile
+      s.cache.release();
+      const std::lock_guard lock(mutex_);
+      if (--alive_ == 0) idle_.notify_all();
+      continue;
+    }
+    if (s.preemptions == 0) s.reused = s.cache.length();
+    {
+      const std::lock_guard lock(stats_mutex_);
+      stats_.reused_tokens += uint64_t(s.cache.length());
+    }
+    remember(s, false);
+    running_.push_back(std::move(l.sequence));
+  }
 }
 
 // Lets later prompts find what this sequence has computed.
@@ -308,6 +407,7 @@ void Service::remember(Sequence& s, bool ends) {
   // Where only exact rows are taken, others would lie there for nobody.
   prefixes_->insert(std::span(s.known).first(size_t(rows_alike_ ? all : exact)), s.cache,
                     {variant, exact, ends && rows_alike_});
+  if (store_) store_->put(*prefixes_, s.cache.block_table());
 }
 
 void Service::release(Sequence& s) {
@@ -363,19 +463,20 @@ void Service::fill_step() {
   const int64_t page_tokens = engine_.kv().config().page_tokens;
   // Rows of scores: one for a sequence whose known tokens will all be computed, all rows of an embedding.
   int64_t rows_left = engine_.bounds().logits, tokens_left = engine_.bounds().tokens;
-  int64_t pages_taken = 0;
+  pages_taken_ = 0;
   size_t from_running = 0, from_waiting = 0;
   for (const auto& share : plan_.shares) {
     size_t place = locate(running_, share.id, from_running);
     if (place == running_.size()) {
       const size_t waits = locate(waiting_, share.id, from_waiting);
-      if (waits == waiting_.size() || place >= size_t(options_.max_running)) continue;
-      admit(*waiting_[waits]);
-      running_.push_back(std::move(waiting_[waits]));
+      if (waits == waiting_.size() || place + loading_.size() >= size_t(options_.max_running)) continue;
+      const bool ready = admit(waiting_[waits]);
+      if (ready) running_.push_back(std::move(waiting_[waits]));
       waiting_.erase(waiting_.begin() + int64_t(waits));
+      if (!ready) continue;
     }
     Sequence& s = *running_[place];
-    int64_t pages = pages_at_hand() - pages_taken;
+    int64_t pages = pages_at_hand() - pages_taken_;
     if (pages < 0) {  // it was admitted with kept pages that others count on
       s.cache.release();
       continue;
@@ -394,7 +495,7 @@ void Service::fill_step() {
     const int64_t rows = embed ? count : position + count == int64_t(s.known.size()) ? 1 : 0;
     if (count < 1 || rows > rows_left) continue;
     tokens_left -= count, rows_left -= rows;
-    pages_taken += s.cache.pages_needed(count);
+    pages_taken_ += s.cache.pages_needed(count);
     backends::SequenceStep step;
     step.sequence = &s.cache;
     step.tokens = std::span(s.known).subspan(size_t(position), size_t(count));
@@ -410,7 +511,7 @@ void Service::fill_step() {
     shape_.context += position + count;
     if (prompt && s.exact == position) s.exact += count;
   }
-  const int64_t missing = pages_taken - engine_.kv().free_pages();
+  const int64_t missing = pages_taken_ - engine_.kv().free_pages();
   if (missing > 0) prefixes_->reclaim(missing);
 }
 
@@ -503,29 +604,38 @@ void Service::count_step(double seconds, double expected) {
 
 void Service::loop() {
   for (;;) {
+    publish();
     take_inbox();
+    take_loaded();
     {
       const std::lock_guard lock(mutex_);
-      if (stop_ && running_.empty() && waiting_.empty() && submitted_.empty()) return;
+      if (stop_ && running_.empty() && waiting_.empty() && loading_.empty() && submitted_.empty()) break;
     }
     if (running_.empty() && waiting_.empty()) continue;
     plan();
     apply_preemptions();
     fill_step();
     if (step_.empty()) {  // a policy may wait, for a batch to gather say, but never without an end
+      if (store_) store_->drop_queued();
       std::unique_lock lock(mutex_);
       wake_.wait_for(lock, kIdle);
       continue;
     }
     run_step();
     retire();
-    const std::lock_guard lock(stats_mutex_);
-    stats_.running = int64_t(running_.size());
-    stats_.waiting = int64_t(waiting_.size());
-    stats_.pages = engine_.kv().config().pages;
-    stats_.free_pages = engine_.kv().free_pages();
-    if (prefixes_) stats_.prefixes = prefixes_->stats();
   }
+  // What was computed is worth some seconds of a shutdown.
+  if (store_ && store_->flush(kLastWrites)) store_->poll();
+}
+
+void Service::publish() {
+  const std::lock_guard lock(stats_mutex_);
+  stats_.running = int64_t(running_.size() + loading_.size());
+  stats_.waiting = int64_t(waiting_.size());
+  stats_.pages = engine_.kv().config().pages;
+  stats_.free_pages = engine_.kv().free_pages();
+  if (prefixes_) stats_.prefixes = prefixes_->stats();
+  if (store_) stats_.store = store_->stats();
 }
 
 }  // namespace cairn::engine

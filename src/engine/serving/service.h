@@ -15,6 +15,7 @@
 #include "engine/scheduling/policy.h"
 #include "engine/serving/histogram.h"
 #include "engine/serving/request.h"
+#include "kv/page_store.h"
 #include "kv/prefix_tree.h"
 
 namespace cairn::engine {
@@ -28,12 +29,15 @@ struct ServiceOptions {
   // On a GPU: take keys that an answer's decode kernels computed for a prompt that repeats the answer. Their
   // bits are not those that reading the prompt would give, so that answers may depend on what came before.
   bool reuse_answers = false;
+  // Where computed pages are kept across restarts; an empty folder: nowhere. They hold the prompts' tokens.
+  kv::PageStoreOptions store = {};
 };
 
 struct ServiceStats {
   int64_t running = 0, waiting = 0;
   int64_t pages = 0, free_pages = 0;  // free: nobody's, and not even kept for reuse
   kv::PrefixTreeStats prefixes;
+  kv::PageStoreStats store;
   uint64_t prompt_tokens = 0, reused_tokens = 0, computed_tokens = 0, answer_tokens = 0;
   uint64_t steps = 0, preemptions = 0, refused = 0;
   uint64_t ended[4] = {}, failed = 0;  // by Finish
@@ -67,6 +71,7 @@ class Service {
  private:
   struct Job;
   struct Sequence;
+  struct Loading;
 
   void check(const GenerateRequest&) const;
   void loop();
@@ -74,7 +79,9 @@ class Service {
   void enqueue(std::unique_ptr<Sequence>);
   void plan();
   void apply_preemptions();
-  void admit(Sequence&);
+  bool admit(std::unique_ptr<Sequence>&);
+  bool load_stored(std::unique_ptr<Sequence>&, kv::PrefixTree::Match&);
+  void take_loaded();
   void remember(Sequence&, bool ends);
   void release(Sequence&);
   int64_t pages_at_hand() const;
@@ -83,6 +90,7 @@ class Service {
   void advance(Sequence&, const float* hidden, std::span<float> scores, int64_t rows);
   void count_step(double seconds, double expected);
   void retire();
+  void publish();
   void end(Sequence&);
   SequenceView view(const Sequence&) const;
 
@@ -91,11 +99,14 @@ class Service {
   ServiceOptions options_;
   std::unique_ptr<Policy> policy_;
   std::unique_ptr<kv::PrefixTree> prefixes_;  // null: nothing is reused
+  std::unique_ptr<kv::PageStore> store_;      // null: nothing is kept on disk
   bool rows_alike_ = false;                   // rows of prompts and answers have the same bits
   bool length_matters_ = false;               // keys depend on how long the sequence may become
 
   // Of the engine thread.
   std::vector<std::unique_ptr<Sequence>> running_, waiting_;
+  std::vector<Loading> loading_;  // their pages come from the disk
+  int64_t pages_taken_ = 0;       // by the shares of the step that is being filled
   std::vector<SequenceView> running_views_, waiting_views_;
   StepPlan plan_;
   // The step: sequences, their rows, and where in the result each one's scores begin.
@@ -111,7 +122,7 @@ class Service {
   std::vector<RequestId> cancelled_;
   RequestId next_request_ = 0;
   int64_t alive_ = 0;  // answers not ended
-  bool closing_ = false, stop_ = false;
+  bool closing_ = false, stop_ = false, loaded_ = false;
 
   mutable std::mutex stats_mutex_;
   ServiceStats stats_;

@@ -3,7 +3,9 @@
 // concern.
 #include "engine/serving/service.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <random>
 
@@ -239,6 +241,37 @@ TEST(Service, ReadsOnlyWhatIsNew) {
   const auto two = turn(service, second, 2);
   EXPECT_EQ(two.end->reused_tokens, 0);
   EXPECT_EQ(two.text, expected);
+}
+
+// A server that is started again finds on disk what the last one computed.
+TEST(Service, RemembersAcrossRestarts) {
+  const auto folder = std::filesystem::temp_directory_path() / fmt::format("cairn-service-{}", getpid());
+  ServiceOptions o;
+  o.store.folder = folder;
+  std::vector<std::string> expected;
+  std::vector<GenerateRequest> requests;
+  {
+    Loaded model(4096);
+    requests = mixed_requests(model, 12);
+    for (auto& r : requests) r.max_tokens = 60, r.ignore_end = true;
+    expected = served(model, requests, o);
+  }
+  ServiceStats stats;
+  Loaded model(4096);
+  EXPECT_EQ(served(model, requests, o, &stats), expected);
+  EXPECT_GT(stats.store.loaded_pages, 0);
+  EXPECT_GT(stats.reused_tokens, 0u);
+  // With a pool so small that what is written, read and computed compete for its pages.
+  Loaded small(12 * 32);
+  EXPECT_EQ(served(small, requests, o, &stats), expected);
+  EXPECT_EQ(small.engine.kv().free_pages(), small.engine.kv().config().pages);
+  // Damaged files are computed again.
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) std::filesystem::resize_file(entry.path(), entry.file_size() / 2);
+  Loaded again(4096);
+  EXPECT_EQ(served(again, requests, o, &stats), expected);
+  EXPECT_EQ(stats.store.loaded_pages, 0);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(Service, RefusesWhatCanNeverRun) {
