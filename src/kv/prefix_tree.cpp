@@ -153,7 +153,7 @@ PrefixTree::Match PrefixTree::match(std::span<const int32_t> tokens, const Scope
   }
   for (const int32_t page : match.pages) {
     pool_.retain(page);
-    touch(page);
+    touch(page, 1);
   }
   ++stats_.lookups;
   stats_.lookup_tokens += int64_t(tokens.size());
@@ -207,7 +207,7 @@ void PrefixTree::insert(std::span<const int32_t> tokens, Sequence& sequence, con
       pool_.retain(known);
       sequence.share_page(i, known);
     }
-    touch(known);
+    touch(known, 0);
     parent = known;
   }
   // A tail, unless it is a partial match that nothing was added to, or some page begins with it.
@@ -219,7 +219,7 @@ void PrefixTree::insert(std::span<const int32_t> tokens, Sequence& sequence, con
   int32_t child = parent == kNone ? kNone : first_child(parent);
   for (int seen = 0; child != kNone && seen < kSiblings; child = nodes_[size_t(child)].next, ++seen)
     if (size_t(common_prefix(tail, tokens_of(child))) == tail.size() && nodes_[size_t(child)].exact >= exact)
-      return touch(child);
+      return touch(child, 0);
   grow(page, tail, 0, exact);
 }
 
@@ -248,8 +248,8 @@ void PrefixTree::add(int32_t parent, int32_t page, std::span<const int32_t> toke
     ++above.children;
     if (above.heap >= 0) heap_remove(parent);
   }
-  node.value = baseline_ + cost(node);
   node.used = clock_;
+  node.value = value(node);
   heap_push(page);
   decoded_pages_ += !exact;
   ++stats_.pages;
@@ -305,7 +305,7 @@ int64_t PrefixTree::reclaim(int64_t pages) {
       in_use.push_back(leaf);
       continue;
     }
-    baseline_ = std::max(baseline_, nodes_[size_t(leaf)].value);
+    evicted_use_ = std::max(evicted_use_, nodes_[size_t(leaf)].used);
     remove(leaf);
     ++freed;
   }
@@ -314,20 +314,23 @@ int64_t PrefixTree::reclaim(int64_t pages) {
   ++clock_;
   for (const int32_t leaf : in_use) {
     heap_push(leaf);
-    touch(leaf);
+    touch(leaf, 0);
   }
   return freed;
 }
 
-double PrefixTree::cost(const Node& node) const {
-  if (options_.eviction == PrefixTreeOptions::Eviction::least_recent) return 0;
-  return 1 + double(node.depth) * page_tokens_ / double(std::max<int64_t>(options_.attention_tokens, 1));
+double PrefixTree::value(const Node& node) const {
+  if (options_.eviction == PrefixTreeOptions::Eviction::least_recent) return double(clock_);
+  const double before = double(node.depth) * page_tokens_;
+  const double cost = 1 + std::min(before / double(std::max<int64_t>(options_.attention_tokens, 1)), 1.0);
+  return double(clock_) + double(clock_ - evicted_use_) * 0.5 * std::min(node.reuses, 3) * cost;
 }
 
-void PrefixTree::touch(int32_t page) {
+void PrefixTree::touch(int32_t page, int reuses) {
   Node& node = nodes_[size_t(page)];
-  node.value = baseline_ + cost(node);
+  node.reuses = std::min(node.reuses + reuses, 1000);
   node.used = clock_;
+  node.value = value(node);
   if (node.heap >= 0) heap_settle(size_t(node.heap));
 }
 

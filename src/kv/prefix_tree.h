@@ -7,11 +7,14 @@
 // sequence that ends may leave its partly filled last page as a leaf of fewer tokens. Sequences never write
 // into a page of the tree: who goes on inside of one (a partial match) takes a copy (kv::Sequence).
 //
-// Eviction: leaves that no sequence uses, the cheapest first by GreedyDual (Cao and Irani, "Cost-Aware WWW
-// Proxy Caching Algorithms", USITS 1997; for prefix trees: Jin et al., "RAGCache", 2024): a page's value is
-// what it costs to compute again plus a baseline, which rises to the value of each page evicted. So a page
-// ages while others come, and the longer its prefix, the longer it stays: computing a token reads all keys
-// before it. A heap of leaves makes every operation O(log pages) per page.
+// Eviction: leaves that no sequence uses, by age and by what they are worth. All that is not used again stays
+// equally long, which is least-recently-used and whose length, the residency, follows from how fast pages
+// come. A page that was reused stays longer by half a residency per reuse (three count), up to twice that
+// where its prefix is long, since computing a token reads all keys before it. The two ideas are frequency as
+// in 2Q (Johnson and Shasha, VLDB 1994) and benefit per byte as in GreedyDual-Size (Cao and Irani, USITS
+// 1997; for prefix trees RAGCache, Jin et al. 2024); GreedyDual itself, with or without frequency, loses to
+// least-recently-used on real conversations (bench/results/prefix.md). A heap of leaves makes every operation
+// O(log pages) per page.
 //
 // Where a snapshot of other state will join (recurrent layers, windows whose old pages were given back): it
 // is valid for exactly one prefix, hence belongs to the node whose last token it follows, as a second
@@ -36,7 +39,7 @@
 namespace cairn::kv {
 
 struct PrefixTreeOptions {
-  enum class Eviction : uint8_t { cost, least_recent };
+  enum class Eviction : uint8_t { cost, least_recent };  // the second to compare with
   Eviction eviction = Eviction::cost;
   // At this many tokens before it, computing a token reads keys for as long as it does everything else. About
   // 16 K for a model of 1 B with f16 keys; larger models: later.
@@ -125,6 +128,7 @@ class PrefixTree {
     int32_t depth = 0;   // pages before this one
     int32_t tokens = 0;  // 0: this page is not in the tree; < page_tokens: a tail
     int32_t heap = -1;   // where in heap_; -1: not a leaf
+    int32_t reuses = 0;  // matches since it came
     bool exact = false;
   };
   struct Root {
@@ -152,8 +156,8 @@ class PrefixTree {
 
   void add(int32_t parent, int32_t page, std::span<const int32_t> tokens, uint64_t content, bool exact);
   void remove(int32_t page);
-  void touch(int32_t node);
-  double cost(const Node&) const;
+  void touch(int32_t page, int reuses);
+  double value(const Node&) const;  // if used now
 
   void table_insert(int32_t page);
   void table_erase(int32_t page);
@@ -174,8 +178,9 @@ class PrefixTree {
   std::vector<Root> roots_;
   std::vector<int32_t> free_roots_;
   std::map<std::string, int32_t, std::less<>> root_by_variant_;
-  double baseline_ = 0;
-  int64_t clock_ = 0, decoded_pages_ = 0;
+  int64_t clock_ = 0;        // matches and insertions
+  int64_t evicted_use_ = 0;  // when the page most recently used, of those evicted, was used
+  int64_t decoded_pages_ = 0;
   PrefixTreeStats stats_;
 };
 

@@ -17,6 +17,7 @@ namespace {
 
 using Tokens = std::vector<int32_t>;
 constexpr int kPage = 4;
+using Match = PrefixTree::Match;
 
 KvConfig config(int64_t pages) {
   return {.layers = 2,
@@ -237,24 +238,51 @@ TEST(PrefixTree, DecodedPagesAreFoundOnlyWhereTheyWillDo) {
   EXPECT_EQ(tree.problems(), "");
 }
 
-TEST(PrefixTree, TheCheapestLeafGoesFirstAndAgeWinsInTheEnd) {
-  KvPool pool(config(32));
-  PrefixTree tree(pool, "model", {.attention_tokens = 4});  // the n-th page costs n times the first
+TEST(PrefixTree, ReusedPagesStayLongerAndAgeWinsInTheEnd) {
+  KvPool pool(config(64));
+  PrefixTree tree(pool, "model", {.attention_tokens = 4});
   const auto keep = [&](const Tokens& tokens) {
     Sequence s(pool);
     s.append(int64_t(tokens.size()));
     tree.insert(tokens, s);
   };
-  keep(text(1000, 16));                                      // costs 1 2 3 4
-  for (int i = 0; i < 3; ++i) keep(text(100 * (i + 1), 4));  // younger, but each costs 1
-  EXPECT_EQ(tree.reclaim(3), 3);
-  EXPECT_EQ(tree.peek(text(1000, 17), {}), 16);
-  for (int i = 0; i < 8; ++i) {  // every one evicted raises what a newcomer is worth
-    keep(text(10000 + 100 * i, 4));
+  const auto cached = [&](int32_t first) { return tree.peek(text(first, 5), {}) == 4; };
+  for (int i = 0; i < 10; ++i) keep(text(100 * i, 4));
+  Match reused = tree.match(text(0, 5));
+  tree.drop(reused);
+  for (int i = 10; i < 20; ++i) {  // ten pages have room
+    keep(text(100 * i, 4));
+    EXPECT_EQ(tree.reclaim(1), 1);
+    EXPECT_TRUE(cached(0)) << i;  // used at the same time as page 9, which goes now
+    EXPECT_EQ(cached(100 * (i - 8)), true) << i;
+  }
+  EXPECT_FALSE(cached(900));
+  for (int i = 20; i < 30; ++i) {
+    keep(text(100 * i, 4));
     EXPECT_EQ(tree.reclaim(1), 1);
   }
-  EXPECT_EQ(tree.peek(text(1000, 17), {}), 0);
+  EXPECT_FALSE(cached(0));
   EXPECT_EQ(tree.problems(), "");
+}
+
+TEST(PrefixTree, OfReusedPagesThoseWithLongPrefixesStayLonger) {
+  KvPool pool(config(64));
+  PrefixTree tree(pool, "model", {.attention_tokens = 16});
+  Sequence s(pool);
+  s.append(20);
+  tree.insert(text(0, 20), s);
+  s.truncate(0);
+  s.append(4);
+  tree.insert(text(100, 4), s);
+  s.truncate(0);
+  for (int i = 0; i < 2; ++i)
+    for (const auto& tokens : {text(0, 21), text(100, 5)}) {  // the short one last
+      Match match = tree.match(tokens);
+      tree.drop(match);
+    }
+  EXPECT_EQ(tree.reclaim(1), 1);
+  EXPECT_EQ(tree.peek(text(100, 5), {}), 0);
+  EXPECT_EQ(tree.peek(text(0, 21), {}), 20);
 }
 
 TEST(PrefixTree, PagesInUseAreNotReclaimable) {
