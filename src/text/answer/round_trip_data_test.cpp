@@ -2,6 +2,7 @@
 // rendered by the template, is parsed into the same message again.
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include "base/error.h"
