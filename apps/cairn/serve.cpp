@@ -146,7 +146,7 @@ int run(Options options) {
   api_options.worker_threads = std::clamp(int(std::thread::hardware_concurrency()) / 4, 1, 8);
   if (!options.quiet) api_options.log = write_line;
   serve::Api api(service, *model->tokenizer, api_options);
-  api.add_routes(server);
+  api.add_routes(server, !options.http.api_keys.empty());
   const uint16_t port = server.listen();
   const auto& kv = model->engine.kv().config();
   // One printf, so that whoever waits for the line sees it whole. stdout: this is the result of the command.

@@ -31,7 +31,6 @@ class ChatFacade final : public ReplyFacade {
     if (options_.include_usage) chunk_usage_ = ",\"usage\":null";
     head_ = (stream_ ? "data: " : "") + head;
     if (!stream_) choices_.resize(size_t(options_.n));
-    in_call_.resize(size_t(options_.n));
   }
 
   void started() override {
@@ -181,7 +180,6 @@ class ChatFacade final : public ReplyFacade {
   const ChatOptions options_;
   std::string head_, chunk_usage_;
   std::vector<CollectedChoice> choices_;
-  std::vector<bool> in_call_;
 };
 
 }  // namespace
@@ -208,17 +206,28 @@ void chat_completions(Serving& serving, const HttpRequest& http, Json body,
   request.sampling.logprobs = options.logprobs ? std::max(1, options.top_logprobs) : 0;
   request.max_tokens = whole(body, "max_completion_tokens", whole(body, "max_tokens", 0));
 
-  Json arguments = Json::object();
-  if (const Json* given = member(body, "chat_template_kwargs")) arguments = *given;
-  if (const Json* effort = member(body, "reasoning_effort")) arguments["reasoning_effort"] = *effort;
-  Json tools;
-  auto prompt = render_chat(serving, std::move(body["messages"]), std::move(tools), arguments);
-  request.prompt = std::move(prompt.tokens);
+  ChatInput input;
+  input.messages = std::move(body["messages"]);
+  if (Json* tools = member(body, "tools") ? &body["tools"] : nullptr; tools && !tools->empty())
+    input.tools = std::move(*tools);
+  if (const Json* choice = member(body, "tool_choice")) {
+    if (choice->is_string()) {
+      input.tool_choice = choice->get<std::string>();
+    } else {
+      input.tool_choice = "named";
+      input.tool_name = choice->at("function").at("name").get<std::string>();
+    }
+  }
+  input.parallel_calls = flag(body, "parallel_tool_calls", true);
+  if (const Json* given = member(body, "chat_template_kwargs")) input.template_arguments = *given;
+  if (const Json* effort = member(body, "reasoning_effort"))
+    input.template_arguments["reasoning_effort"] = *effort;
 
   GenerationPlan plan;
   plan.id = http.id;
   plan.path = http.path;
   plan.logprobs = options.logprobs;
+  prepare_chat(serving, std::move(input), request, plan);
   plan.prompts.push_back(std::move(request));
   generate(serving, std::move(plan), std::make_unique<ChatFacade>(serving, reply, options, http.id), reply);
 }

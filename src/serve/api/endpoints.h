@@ -10,6 +10,13 @@
 namespace cairn::serve {
 
 void chat_completions(Serving&, const HttpRequest&, Json body, const std::shared_ptr<Reply>&);
+void completions(Serving&, const HttpRequest&, Json body, const std::shared_ptr<Reply>&);
+void embeddings(Serving&, const HttpRequest&, Json body, const std::shared_ptr<Reply>&);
+void responses(Serving&, const HttpRequest&, Json body, const std::shared_ptr<Reply>&);
+void messages(Serving&, const HttpRequest&, Json body, const std::shared_ptr<Reply>&);
+void count_message_tokens(Serving&, const HttpRequest&, Json body, const std::shared_ptr<Reply>&);
+void tokenize(Serving&, const HttpRequest&, Json body, const std::shared_ptr<Reply>&);
+void detokenize(Serving&, const HttpRequest&, Json body, const std::shared_ptr<Reply>&);
 
 // Whose a request is, for fairness: the key's name, or the address without its port.
 std::string client_of(const HttpRequest&);

@@ -23,11 +23,15 @@ class Generation {
   static void start(const std::shared_ptr<Generation>&, const std::shared_ptr<Reply>&);
 
  private:
-  struct Choice {};
+  struct Choice {  // kept with name_stop only
+    std::vector<text::TokenId> tokens;
+    size_t text_bytes = 0;
+  };
   class PromptListener;
 
   void piece(int choice, const engine::Piece&);
   void end(int choice, size_t prompt, const engine::Ended&);
+  std::string matched_stop(const Choice&) const;
   void gone();
   void fail_all(const ApiError&);
   void log() const;
@@ -38,6 +42,8 @@ class Generation {
 
   std::mutex mutex_;
   std::vector<engine::RequestId> ids_;
+  std::vector<Choice> choices_;
+  std::vector<std::string> stops_;
   bool gone_ = false, over_ = false;  // over: the façade has heard its last
   int open_ = 0;                      // choices not ended
   Usage usage_;
@@ -69,11 +75,13 @@ void Generation::start(const std::shared_ptr<Generation>& self, const std::share
     const std::lock_guard lock(self->mutex_);
     int first = 0;
     self->prompt_counted_.resize(self->plan_.prompts.size());
+    if (self->plan_.name_stop) self->stops_ = self->plan_.prompts.front().sampling.stop;
     try {
       for (size_t i = 0; i < self->plan_.prompts.size(); ++i) {
         auto& request = self->plan_.prompts[i];
         const int answers = request.embed ? 1 : request.sampling.n;
         self->open_ += answers;
+        self->choices_.resize(size_t(self->open_));
         auto listener = std::make_shared<PromptListener>(self, i, first);
         first += answers;
         self->ids_.push_back(self->serving_.service.submit(std::move(request), std::move(listener)));
@@ -103,6 +111,11 @@ void Generation::gone() {
 void Generation::piece(int choice, const engine::Piece& piece) {
   const std::lock_guard lock(mutex_);
   if (over_ || gone_) return;
+  if (stops_.size() > 1) {
+    auto& c = choices_[size_t(choice)];
+    c.tokens.insert(c.tokens.end(), piece.tokens.begin(), piece.tokens.end());
+    c.text_bytes += piece.text.size();
+  }
   TokenLogprobs logprobs;
   const bool with_logprobs = plan_.logprobs && !piece.tokens.empty();
   if (with_logprobs) logprobs = {piece.tokens.back(), piece.logprobs};
@@ -123,6 +136,8 @@ void Generation::end(int choice, size_t prompt, const engine::Ended& ended) {
   end.finish = ended.finish;
   end.usage = {ended.prompt_tokens, ended.reused_tokens, ended.answer_tokens, 0};
   end.embedding = ended.embedding;
+  if (ended.finish == engine::Finish::stop_string && plan_.name_stop)
+    end.stop = matched_stop(choices_[size_t(choice)]);
   // Answers to one prompt share its computation, so it is counted once, with what the first of them found
   // cached.
   if (!prompt_counted_[prompt]) {
@@ -148,6 +163,17 @@ void Generation::end(int choice, size_t prompt, const engine::Ended& ended) {
     }
   }
   if (open_ == 0) log();
+}
+
+// The engine cuts the answer before the stop string; decoding the tokens again shows what stood there.
+std::string Generation::matched_stop(const Choice& choice) const {
+  if (stops_.size() == 1) return stops_[0];
+  const std::string whole = serving_.tokenizer.decode(choice.tokens);
+  const auto rest = std::string_view(whole).substr(std::min(whole.size(), choice.text_bytes));
+  std::string longest;
+  for (const auto& stop : stops_)
+    if (rest.starts_with(stop) && stop.size() > longest.size()) longest = stop;
+  return longest;
 }
 
 void Generation::fail_all(const ApiError& error) {

@@ -39,7 +39,8 @@ struct ChoiceEnd {
   engine::Finish finish = engine::Finish::end_of_turn;
   int tool_calls = 0;  // that the answer holds
   bool unfinished_call = false;
-  Usage usage;  // of this choice; the prompt is in all of its prompt's choices
+  std::string stop;  // the stop string that ended it; "" when unknown
+  Usage usage;       // of this choice; the prompt is in all of its prompt's choices
   std::vector<float> embedding;
 };
 
@@ -59,6 +60,7 @@ struct GenerationPlan {
   std::string id, path;                          // of the HTTP request
   std::vector<engine::GenerateRequest> prompts;  // one or more; choices are numbered through them
   bool logprobs = false;
+  bool name_stop = false;  // fill ChoiceEnd::stop
 };
 
 // Throws ApiError when the engine takes not all of them; then it runs none, and nothing was called but

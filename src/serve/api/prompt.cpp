@@ -88,4 +88,53 @@ ChatPrompt render_chat(const Serving& serving, Json messages, Json tools, const 
   return prompt;
 }
 
+void prepare_chat(const Serving& serving, ChatInput input, engine::GenerateRequest& request,
+                  GenerationPlan& plan) {
+  (void)plan;
+  if (input.tool_choice == "none") input.tools = nullptr;
+  auto prompt =
+      render_chat(serving, std::move(input.messages), std::move(input.tools), input.template_arguments);
+  request.prompt = std::move(prompt.tokens);
+}
+
+text::TokenId checked_token(const Serving& serving, const Json& id, const std::string& place) {
+  const double value = id.get<double>();  // the schema has made sure that it is whole
+  const int64_t size = serving.service.engine().model().vocabulary_size;
+  if (value < 0 || value >= double(size))
+    refuse(400, place, "out_of_range", "'{}' holds the token id {}; this model has 0 to {}", place, dump(id),
+           size - 1);
+  return text::TokenId(value);
+}
+
+std::vector<RawPrompt> read_prompts(const Serving& serving, const Json& prompt, const std::string& field) {
+  std::vector<RawPrompt> prompts;
+  const auto add_text = [&](const Json& text, const std::string& place) {
+    RawPrompt raw;
+    raw.text = text.get<std::string>();
+    raw.tokens = serving.tokenizer.encode(raw.text);
+    // Only what the tokenizer adds by itself is not a prompt.
+    if (raw.text.empty() || raw.tokens.empty())
+      refuse(400, place, "invalid_value", "'{}' is empty; give it at least one token", place);
+    prompts.push_back(std::move(raw));
+  };
+  const auto add_tokens = [&](const Json& ids, const std::string& place) {
+    if (ids.empty()) refuse(400, place, "invalid_value", "'{}' is empty; give it at least one token", place);
+    RawPrompt raw;
+    for (const auto& id : ids) raw.tokens.push_back(checked_token(serving, id, place));
+    raw.text = serving.tokenizer.decode(raw.tokens, false);
+    prompts.push_back(std::move(raw));
+  };
+  if (prompt.is_string()) {
+    add_text(prompt, field);
+  } else if (prompt.empty() || prompt[0].is_number()) {
+    add_tokens(prompt, field);
+  } else {
+    for (size_t i = 0; i < prompt.size(); ++i) {
+      const auto place = fmt::format("{}[{}]", field, i);
+      prompt[i].is_string() ? add_text(prompt[i], place) : add_tokens(prompt[i], place);
+    }
+  }
+  return prompts;
+}
+
 }  // namespace cairn::serve

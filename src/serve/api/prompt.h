@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "serve/api/generation.h"
 #include "serve/api/serving.h"
 
 namespace cairn::serve {
@@ -18,5 +19,29 @@ struct ChatPrompt {
 // messages and tools spell are text (user_text.h). Throws ApiError(400): no template, or the template's own
 // complaint.
 ChatPrompt render_chat(const Serving&, Json messages, Json tools, const Json& arguments);
+
+// What the chat dialects have in common, in the shape of /v1/chat/completions.
+struct ChatInput {
+  Json messages, tools;              // tools: null when there are none
+  std::string tool_choice = "auto";  // "auto", "none", "required", "named"
+  std::string tool_name;             // of "named"
+  bool parallel_calls = true;
+  Json template_arguments = Json::object();
+};
+
+// Fills the request's prompt and what reading its answer needs.
+void prepare_chat(const Serving&, ChatInput, engine::GenerateRequest&, GenerationPlan&);
+
+struct RawPrompt {
+  std::vector<text::TokenId> tokens;
+  std::string text;
+};
+
+// What /v1/completions calls prompt and /v1/embeddings input: a text, token ids, or a list of either. Texts
+// are the client's own template: special tokens in them are tokens, and what the tokenizer adds is added.
+// Throws ApiError(400) naming `field` for empty ones and ids outside the vocabulary.
+std::vector<RawPrompt> read_prompts(const Serving&, const Json& prompt, const std::string& field);
+
+text::TokenId checked_token(const Serving&, const Json& id, const std::string& place);
 
 }  // namespace cairn::serve

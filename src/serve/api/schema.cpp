@@ -175,8 +175,8 @@ void Schemas::check(const Json& unresolved, const Json& value, const std::string
   const auto types = types_of(schema);
   if (!types.empty() &&
       std::none_of(types.begin(), types.end(), [&](const auto& t) { return has_type(t, value); }))
-    refuse(400, place, "invalid_type", "{} is {}; it must be {}{}", named(place), shown(value),
-           list_of_types(types), reason_of(schema));
+    refuse(400, place, reason_of(schema).empty() ? "invalid_type" : "unsupported_value",
+           "{} is {}; it must be {}{}", named(place), shown(value), list_of_types(types), reason_of(schema));
   if (value.is_null()) return;
   if (const Json* one = find(schema, "const"); one && value != *one)
     refuse(400, place, "invalid_value", "{} is {}; it must be {}{}", named(place), shown(value), shown(*one),
@@ -210,6 +210,13 @@ void Schemas::check_any(const Json& schema, const Json& value, const std::string
   if (fitting.empty())
     refuse(400, place, "invalid_type", "{} is {}; it must be {}{}", named(place), shown(value),
            list_of_types(types), reason_of(schema));
+  if (fitting.size() > 1 && value.is_array() && !value.empty()) {
+    std::vector<const Json*> by_item;
+    for (const Json* branch : fitting)
+      if (const Json* items = find(resolve(*branch), "items"); !items || fits_type(*items, value[0]))
+        by_item.push_back(branch);
+    if (!by_item.empty()) fitting = by_item;
+  }
   if (fitting.size() > 1 && value.is_object()) {
     const auto tagged = [&](const Json& branch, bool want_match) {
       const Json* properties = find(resolve(branch), "properties");
@@ -319,7 +326,7 @@ void Schemas::check_object(const Json& schema, const Json& value, const std::str
   // What kind of object it is comes first: the rest of another kind does not matter.
   if (const Json* kinds = find(schema, "properties"))
     for (const auto& [name, property] : kinds->items())
-      if (const Json* given = find(property, "const") ? find(value, name.c_str()) : nullptr)
+      if (const Json* given = find(property, "const") || name == "type" ? find(value, name.c_str()) : nullptr)
         check(property, *given, inside(name));
   if (const Json* required = find(schema, "required"))
     for (const auto& name : *required)

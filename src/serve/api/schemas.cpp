@@ -79,7 +79,8 @@ void merge_properties(Json& properties, const Json& more) {
 const Schemas& schemas() {
   static const Schemas all = [] {
     Json named = Json::parse(kStreamOptions);
-    merge_properties(named, chat_schemas());
+    for (auto part : {chat_schemas, completion_schemas, response_schemas, message_schemas, service_schemas})
+      merge_properties(named, part());
     return Schemas(std::move(named));
   }();
   return all;
