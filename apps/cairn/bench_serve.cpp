@@ -16,6 +16,7 @@
 #include "formats/json_file.h"
 #include "interrupt.h"
 #include "load/calibrate.h"
+#include "load/chaos.h"
 #include "load/client.h"
 #include "load/load.h"
 #include "load/plot.h"
@@ -32,14 +33,16 @@ namespace {
 using nlohmann::ordered_json;
 
 struct Options {
-  std::string url = "http://127.0.0.1:8080";
+  std::string url = "http://127.0.0.1:8000";
   std::string api = "chat", model, api_key, json_schema, extra_body, arrivals = "poisson", slo, trace;
   std::string prompt_tokens = "512", answer_tokens = "128", json, plot;
   bool insecure = false, token_ids = false, ignore_end = false, no_stream = false, details = false,
        ideal = false;
   int64_t concurrency = 0, requests = -1, most_in_flight = 0, shared_prefix = 0, groups = 1, turns = 1,
           longest = 0;
-  int64_t page_tokens = 16, warm_up = 0;
+  int64_t page_tokens = 16, warm_up = 0, chaos = 0, chaos_idle = 0;
+  std::string chaos_kinds;
+  double chaos_patience = 2;
   double rate = 0, duration = 0, time_scale = 1, length_scale = 1, trace_start = 0, pause = 0,
          temperature = 0;
   double timeout = 600;
@@ -132,6 +135,7 @@ class BenchServe {
     if (o_.warm_up > 0) warm_up(client);
 
     const Interruptible interruptible;
+    if (o_.chaos > 0 || o_.chaos_idle > 0) return run_chaos(client);
     const auto sessions = open_sessions();
     auto options = load_options();
     ProgressBar bar("requests", uint64_t(std::max<int64_t>(0, sessions_ * o_.turns)), ProgressUnit::items);
@@ -201,6 +205,76 @@ class BenchServe {
     options.concurrency = std::max<int64_t>(1, options.concurrency);
     options.duration = 0;
     load::run_load(io_, client, *load::synthetic_sessions(few), facts_.alphabet, options);
+  }
+
+  // The load alone, then again beside clients that misbehave: the well-behaved ones should not notice.
+  int run_chaos(load::Client& client) {
+    load::Chaos chaos(io_, client, style_, facts_.alphabet,
+                      {o_.chaos, o_.chaos_idle, load::parse_mischiefs(o_.chaos_kinds), o_.chaos_patience,
+                       load::mix(seed_, 13)});
+    auto options = load_options();
+    options.stop = &Interruptible::flag();
+    const auto play = [&](const char* label, uint64_t variant) {
+      ProgressBar bar(label, uint64_t(std::max<int64_t>(0, sessions_ * o_.turns)), ProgressUnit::items);
+      options.progress = [&](int64_t done, int64_t) { bar.update(uint64_t(done)); };
+      const auto sessions = open_sessions(variant);
+      return load::run_load(io_, client, *sessions, facts_.alphabet, options);
+    };
+    const load::Run alone = play("alone", 0);
+    if (alone.stopped) return kExitCancelled;
+    chaos.start();
+    const load::Run beside = play("with chaos", 1);
+    if (beside.stopped) return kExitCancelled;
+    const int64_t idle_open = chaos.idle_open();
+    chaos.stop();
+    load::Order order;
+    order.method = "GET";
+    order.path = "/v1/models";
+    order.reads_chunks = false;
+    const bool answers = load::exchange(io_, client, order).status == 200;
+
+    const auto before = load::summarise(alone, slo_, o_.ignore_end),
+               during = load::summarise(beside, slo_, o_.ignore_end);
+    write_out(fmt::format("{:<26}{}\n{:<26}{}, seed {}\n\n", "server", visible(describe_server()), "load",
+                          describe_load(), seed_));
+    write_out(load::comparison(before, during));
+    for (const auto* run : {&alone, &beside})
+      for (const auto& [fault, count] : run->faults)
+        write_out(fmt::format("{:>6} x {}\n", count, visible(fault)));
+    ordered_json kinds;
+    write_out(fmt::format("\n{:<12}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}\n", "misbehaved", "tried", "2xx",
+                          "4xx", "5xx", "closed", "left", "refused"));
+    for (int i = 0; i < load::kMischiefs; ++i) {
+      const auto kind = load::Mischief(i);
+      const auto& t = chaos.tally(kind);
+      if (t.tried == 0) continue;
+      write_out(fmt::format("{:<12}{:>8}{:>8}{:>8}{:>8}{:>8}{:>8}{:>9}\n", to_string(kind), t.tried,
+                            t.answered[2], t.answered[4], t.answered[5], t.closed, t.left, t.refused));
+      kinds[to_string(kind)] = {{"tried", t.tried},     {"2xx", t.answered[2]}, {"4xx", t.answered[4]},
+                                {"5xx", t.answered[5]}, {"closed", t.closed},   {"left", t.left},
+                                {"refused", t.refused}};
+    }
+    if (o_.chaos_idle > 0)
+      write_out(fmt::format("idle connections: {} of {} opened, {} still open at the end\n",
+                            chaos.idle_opened(), o_.chaos_idle, idle_open));
+    for (const auto& error : chaos.server_errors())
+      write_out(fmt::format("answered with {}\n", visible(error)));
+    const bool fine = before.failed == 0 && during.failed == 0 && chaos.server_errors().empty() && answers;
+    write_out(fmt::format("\n{}\n", fine      ? "no well-behaved request failed, and the server answers"
+                                    : answers ? "not all went well"
+                                              : "the server does not answer any more"));
+    if (!o_.json.empty()) {
+      auto json = result_json(beside, during);
+      json["alone"] = load::to_json(before, slo_);
+      json["chaos"] = {
+          {"clients", o_.chaos},
+          {"kinds", kinds},
+          {"idle", {{"asked", o_.chaos_idle}, {"opened", chaos.idle_opened()}, {"open_at_end", idle_open}}},
+          {"server_errors", chaos.server_errors()},
+          {"answers_afterwards", answers}};
+      write_json(json);
+    }
+    return fine ? kExitOk : exit_code(ErrorKind::network);
   }
 
   // How much of the prompts an unlimited prefix cache would spare. Traces with blocks have one answer; drawn
@@ -399,6 +473,14 @@ std::function<int()> setup(CLI::App& app) {
   app.add_option("--json", o->json, "write the results to this file");
   app.add_flag("--details", o->details, "every request and tick in it, too");
   app.add_option("--plot", o->plot, "draw the results into this SVG file");
+  number("--chaos", o->chaos,
+         "play the load twice, the second time beside so many clients that misbehave, and compare", 1, 1e5)
+      ->default_str("");
+  app.add_option("--chaos-kinds", o->chaos_kinds,
+                 "of leave, half_head, half_body, malformed, garbage and slow (default: all)");
+  number("--chaos-idle", o->chaos_idle, "connections besides that never send anything", 0, 1e6);
+  number("--chaos-patience", o->chaos_patience, "seconds that half requests wait before they go away", 0.01,
+         1e4);
   app.add_flag("--ideal", o->ideal,
                "no server: how much of the prompts an unlimited prefix cache would spare");
   number("--page-tokens", o->page_tokens, "tokens of the whole pages that --ideal counts", 1, 1e6);
@@ -407,7 +489,7 @@ std::function<int()> setup(CLI::App& app) {
       "test\n"
       "requests. Exit code 8 when a request failed.\n\n"
       "Examples:\n"
-      "  cairn bench serve http://127.0.0.1:8080 -c 8 -n 64 -p 200 -a 128 --ignore-end --plot load.svg\n"
+      "  cairn bench serve http://127.0.0.1:8000 -c 8 -n 64 -p 200 -a 128 --ignore-end --plot load.svg\n"
       "  cairn bench serve --rate 5 --arrivals gamma:0.5 --duration 60 --slo ttft=1s,tpot=50ms\n"
       "  cairn bench serve --trace conversation_trace.jsonl --length-scale 0.0625 --time-scale 0.1 -n 500");
   return [o, seed] {

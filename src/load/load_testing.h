@@ -79,7 +79,7 @@ class ScriptedServer {
   }
 
   void answer(int number, const std::string& body, serve::Reply& reply) {
-    const auto request = nlohmann::json::parse(body);
+    const auto request = nlohmann::json::parse(body, nullptr, false);  // discarded when it is no JSON
     const Script script = scripting_(number, request);
     if (script.status != 200)
       return reply.respond(
@@ -87,7 +87,7 @@ class ScriptedServer {
     const nlohmann::json usage{{"prompt_tokens", script.prompt_tokens},
                                {"completion_tokens", script.pauses.size()},
                                {"prompt_tokens_details", {{"cached_tokens", script.cached_tokens}}}};
-    if (!request.value("stream", false)) {
+    if (!request.is_object() || !request.value("stream", false)) {
       for (const auto pause : script.pauses) std::this_thread::sleep_for(pause);
       nlohmann::json whole{
           {"choices", {{{"message", {{"content", script.text}}}, {"finish_reason", "stop"}}}}};

@@ -145,6 +145,28 @@ std::string table(const Summary& s, const Slo& slo) {
   return text;
 }
 
+std::string comparison(const Summary& before, const Summary& during) {
+  std::string text =
+      fmt::format("{:<30}{:>14}{:>14}{:>9}\n", "well-behaved clients", "alone", "with chaos", "ratio");
+  const auto add = [&](const char* name, double a, double b, int digits) {
+    text += fmt::format("{:<30}{:>14.{}f}{:>14.{}f}{:>9}\n", name, a, digits, b, digits,
+                        a > 0 ? fmt::format("{:.2f}", b / a) : std::string());
+  };
+  add("requests complete", double(before.requests - before.failed), double(during.requests - during.failed),
+      0);
+  add("requests failed", double(before.failed), double(during.failed), 0);
+  add("output tokens/s", before.per_second(before.answer_tokens), during.per_second(during.answer_tokens), 2);
+  const std::pair<const char*, Samples Summary::*> rows[] = {{"first token", &Summary::ttft},
+                                                             {"per token", &Summary::tpot},
+                                                             {"between chunks", &Summary::itl},
+                                                             {"whole request", &Summary::latency}};
+  for (const auto& [name, samples] : rows)
+    for (const auto& [label, share] : {std::pair("p50", 0.5), std::pair("p99", 0.99), std::pair("max", 1.0)})
+      add(fmt::format("{}, {} ms", name, label).c_str(), (before.*samples).quantile(share) * 1e3,
+          (during.*samples).quantile(share) * 1e3, 2);
+  return text;
+}
+
 Json to_json(const Summary& s, const Slo& slo) {
   Json json;
   json["seconds"] = s.seconds;

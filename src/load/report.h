@@ -43,6 +43,8 @@ Summary summarise(const Run&, const Slo&, bool ignore_end);
 
 std::string table(const Summary&, const Slo&);
 nlohmann::ordered_json to_json(const Summary&, const Slo&);
+// Two runs of the same load beside each other, for what the second had to bear.
+std::string comparison(const Summary& before, const Summary& during);
 // Every request and every tick, for those who compute their own figures.
 nlohmann::ordered_json requests_json(const Run&);
 
