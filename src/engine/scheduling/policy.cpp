@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "engine/scheduling/continuous.h"
 #include "engine/scheduling/first_come.h"
+#include "engine/scheduling/flover_policy.h"
 
 namespace cairn::engine {
 namespace {
@@ -17,6 +18,8 @@ constexpr Row kPolicies[] = {
      [](const PolicyOptions&) -> std::unique_ptr<Policy> { return std::make_unique<FirstCome>(); }},
     {"continuous",
      [](const PolicyOptions& o) -> std::unique_ptr<Policy> { return std::make_unique<Continuous>(o); }},
+    {"flover",
+     [](const PolicyOptions&) -> std::unique_ptr<Policy> { return std::make_unique<FloverPolicy>(); }},
 };
 
 }  // namespace

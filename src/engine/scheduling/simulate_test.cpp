@@ -21,7 +21,7 @@ double linear_machine(const StepShape& s) {
          1e-7 * double(s.prompt_pairs);
 }
 
-constexpr const char* kNames[] = {"first-come", "continuous"};
+constexpr const char* kNames[] = {"first-come", "continuous", "flover"};
 
 std::vector<Arrival> random_load(std::mt19937_64& random, size_t count, int64_t most_tokens, double span) {
   std::vector<Arrival> load(count);
@@ -94,7 +94,7 @@ TEST(Policies, AreMadeByName) {
     make_policy("fastest", {});
     FAIL();
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("first-come, continuous"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("first-come, continuous, flover"), std::string::npos) << e.what();
   }
   EXPECT_THROW(make_policy("continuous", {.max_token_gap = 0}), Error);
   EXPECT_THROW(make_policy("continuous", {.ageing = -1}), Error);
@@ -280,6 +280,29 @@ TEST(Continuous, GoesOnWithAPromptThatHigherOnesPassOver) {
   EXPECT_GT(simulate(*make_policy("continuous", {.ageing = 5}), linear_machine, load, o).requests[0].last, 5);
   EXPECT_EQ(simulate(*make_policy("continuous", {.ageing = 99}), linear_machine, load, o).requests[0].last,
             0);
+}
+
+TEST(FloverPolicy, PutsNoMoreThanAPieceOfAPromptBetweenTwoTurns) {
+  auto load = at_once(8, {.at = 0, .client = 1, .prompt_tokens = 20, .answer_tokens = 400});
+  for (int i = 0; i < 4; ++i)
+    load.push_back({.at = 1.0 + i, .client = 2, .prompt_tokens = 512, .answer_tokens = 20});
+  const auto result = simulate(*make_policy("flover", {}), linear_machine, load, {.pages = 200});
+  expect_all_answered(result, load);
+  EXPECT_EQ(result.preemptions, 0);
+  const double piece = linear_machine({0, 64, 512, 64 * 512}), turn = linear_machine({12, 0, 12 * 500, 0});
+  EXPECT_LT(result.gap.largest, 1.01 * (piece + turn));
+  EXPECT_GT(result.gap.largest, piece);
+}
+
+// Answers that may grow to 1,000 tokens over a pool for 4,000: four at a time, however short they turn out.
+TEST(FloverPolicy, NeverPreempts) {
+  std::mt19937_64 random(1);
+  std::vector<Arrival> load(40);
+  for (auto& a : load)
+    a.prompt_tokens = 20, a.answer_tokens = 1 + int64_t(random() % 980), a.max_tokens = 1000;
+  const auto result = simulate(*make_policy("flover", {}), linear_machine, load, {.pages = 128});
+  expect_all_answered(result, load);
+  EXPECT_EQ(result.preemptions, 0);
 }
 
 TEST(Simulate, ReusesWhatAnIdealPrefixCacheHolds) {
