@@ -1,5 +1,5 @@
 // What the prefix tree costs and what its eviction keeps.
-//   prefix_bench [TRACE]
+//   prefix_bench [TRACE] [--disk FOLDER]
 // Times matches, insertions and evictions with 10^5 and 10^6 pages of 32 tokens in the tree. With Mooncake's
 // conversation_trace.jsonl, replays it with room for a part of its pages and prints the share of prompt
 // blocks found by this tree's policy, by least-recently-used and by one that knows the future. Links:
@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <random>
@@ -15,6 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kv/page_store.h"
 #include "kv/prefix_tree.h"
 #include "kv/trace_testing.h"
 
@@ -183,6 +186,63 @@ Outcome replay_knowing_the_future(const std::vector<TraceRequest>& trace, int64_
   return {found / all, saved / all_work};
 }
 
+// A 1B model's pages: 16 layers of 8 heads of 64, f16.
+void disk(const std::filesystem::path& folder) {
+  constexpr int64_t kPages = 1024;
+  std::filesystem::remove_all(folder);
+  const auto run = [&](bool first) {
+    KvConfig c{.layers = 16,
+               .kv_heads = 8,
+               .head_dim_k = 64,
+               .head_dim_v = 64,
+               .page_tokens = 32,
+               .form = KvForm::f16,
+               .pages = kPages};
+    KvPool pool(c);
+    PrefixTree tree(pool, "bench");
+    PageStore store(pool, host_page_bytes(pool), tree.fingerprint(),
+                    {.folder = folder, .queued_pages = kPages});
+    store.flush(std::chrono::minutes(1));
+    std::vector<int32_t> prompt(kPages * 32 + 1, 7);
+    double longest = 0;
+    const auto timed = [&](auto&& f) {
+      const auto start = Clock::now();
+      f();
+      longest = std::max(longest, ns_since(start) / 1e3);
+    };
+    Sequence s(pool);
+    std::vector<PageStore::Loaded> done;
+    if (first) {
+      s.append(kPages * 32);
+      for (int32_t page = 0; page < kPages; ++page)
+        for (const Part part : {Part::K, Part::V})
+          for (int layer = 0; layer < c.layers; ++layer)
+            std::memset(pool.head(part, layer, page, 0), page & 0xff, size_t(pool.row_bytes(part)) * 32 * 8);
+      tree.insert(std::span(prompt).first(kPages * 32), s);
+      timed([&] { store.put(tree, s.block_table()); });
+    } else {
+      PageStore::Stored stored;
+      timed([&] { stored = store.lookup(tree.match(prompt), prompt, {}); });
+      std::vector<int32_t> pages;
+      pool.allocate(stored.pages(), pages);
+      timed([&] { store.load(stored, pages); });
+      for (const int32_t page : pages) pool.release(page);
+    }
+    while (!store.flush(std::chrono::milliseconds(1))) timed([&] { done = store.poll(); });
+    timed([&] { done = store.poll(); });
+    const auto stats = store.stats();
+    std::printf("| %s | %lld | %.0f | %.0f |\n", first ? "write" : "read",
+                static_cast<long long>(first ? stats.written_pages : stats.loaded_pages),
+                (first ? stats.write_bytes_per_second : stats.read_bytes_per_second) / 1e6, longest);
+  };
+  std::printf(
+      "\n| on disk | pages of 1 MiB | MB/s | longest call of the engine's thread, us |\n"
+      "|---|---|---|---|\n");
+  run(true);
+  run(false);
+  std::filesystem::remove_all(folder);
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -191,8 +251,14 @@ int main(int count, char** arguments) {
       "| pages | insert, ns/page | match, ns/page | insert known, ns/page | miss, ns | evict, ns/page | "
       "longest eviction of 8, us |\n|---|---|---|---|---|---|---|\n");
   for (const int64_t pages : {int64_t{100'000}, int64_t{1'000'000}}) operations(pages);
-  if (count < 2) return 0;
-  const auto trace = load_trace(arguments[1]);
+  const char* file = nullptr;
+  for (int i = 1; i < count; ++i)
+    if (!std::strcmp(arguments[i], "--disk") && i + 1 < count)
+      disk(arguments[++i]);
+    else
+      file = arguments[i];
+  if (!file) return 0;
+  const auto trace = load_trace(file);
   std::printf("\n%zu requests, blocks of %d tokens: prompt blocks found, %% (computation saved, %%)\n\n",
               trace.size(), kTraceBlock);
   std::printf("| room, blocks | least recently used | this tree | knowing the future |\n|---|---|---|---|\n");
