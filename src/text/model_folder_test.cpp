@@ -57,6 +57,23 @@ TEST_F(ModelFolder, VocabularyAndMergesWithABeginning) {
   EXPECT_EQ(tokenizer->decode(std::vector<TokenId>{257, 256, 257}), "ab");
 }
 
+TEST_F(ModelFolder, WithChannelsTheEndOfAMessageIsNotTheEndOfTheAnswer) {
+  const auto ends = [&](const std::vector<const char*>& added) {
+    json document = {{"model", {{"type", "WordLevel"}, {"vocab", {{"a", 0}}}, {"unk_token", "a"}}}};
+    for (const char* text : added)
+      document["added_tokens"].push_back(
+          {{"id", document["added_tokens"].size() + 1}, {"content", text}, {"special", true}});
+    write("tokenizer.json", document);
+    std::vector<std::string> texts;
+    const auto tokenizer = load_tokenizer(folder_);
+    for (TokenId id : tokenizer->special().end_of_turn) texts.push_back(tokenizer->piece(id));
+    return texts;
+  };
+  EXPECT_EQ(ends({"<|end|>"}), (std::vector<std::string>{"<|end|>"}));
+  EXPECT_EQ(ends({"<|end|>", "<|return|>", "<|call|>"}),
+            (std::vector<std::string>{"<|return|>", "<|call|>"}));
+}
+
 TEST_F(ModelFolder, EndsOfTurnAndTemplatesFromTheFilesBeside) {
   write_gpt2();
   write("special_tokens_map.json",

@@ -74,6 +74,10 @@ void complete_special_tokens(Pipeline& pipeline) {
   if (pipeline.special.eos) ends.push_back(*pipeline.special.eos);
   for (std::string_view text : kEnds)
     if (const AddedToken* token = pipeline.added.find(text)) ends.push_back(token->id);
+  // Where answers have channels, <|end|> ends one message of several and <|return|> the answer.
+  if (const AddedToken* end = pipeline.added.find("<|end|>");
+      end != nullptr && pipeline.added.find("<|return|>") != nullptr)
+    std::erase(ends, end->id);
   std::sort(ends.begin(), ends.end());
   ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
 }
