@@ -187,7 +187,8 @@ Outcome replay_knowing_the_future(const std::vector<TraceRequest>& trace, int64_
 }
 
 // A 1B model's pages: 16 layers of 8 heads of 64, f16.
-void disk(const std::filesystem::path& folder) {
+void disk(const std::filesystem::path& place) {
+  const auto folder = place / "prefix_bench";
   constexpr int64_t kPages = 1024;
   std::filesystem::remove_all(folder);
   const auto run = [&](bool first) {

@@ -152,6 +152,41 @@ TEST_F(PageStoreTest, WhatWasComputedSurvivesARestart) {
   EXPECT_EQ(facts.st_mode & 0777, 0700u);
 }
 
+TEST_F(PageStoreTest, VariantsAndDecodedPagesAreToldApartOnDiskToo) {
+  const Tokens tokens = text(1, 17);
+  {
+    Server first(folder_);
+    Sequence s(first.pool);
+    s.append(16);
+    first.tree.insert(text(1, 16), s, {.variant = "adapter", .exact_tokens = 8});
+    first.store->put(first.tree, s.block_table());
+    first.settle();
+    EXPECT_EQ(first.store->stats().written_pages, 4);
+  }
+  Server second(folder_);
+  const auto found = [&](const PrefixTree::Scope& scope) {
+    return second.store->lookup(second.tree.match(tokens, scope), tokens, scope);
+  };
+  EXPECT_EQ(found({}).pages(), 0);
+  EXPECT_EQ(found({.variant = "adapter", .accept_decoded = false}).pages(), 2);
+  const auto all = found({.variant = "adapter"});
+  EXPECT_EQ(all.pages(), 4);
+  EXPECT_EQ(all.exact_pages, 2);
+  std::vector<int32_t> pages;
+  second.pool.allocate(4, pages);
+  second.store->load(all, pages);
+  EXPECT_TRUE(second.store->flush(10s));
+  EXPECT_EQ(second.store->poll().at(0).pages, 4);
+  // Where memory holds the decoded part already, what follows it is decoded as well.
+  Sequence s(second.pool);
+  s.adopt(std::span(pages).first(3), 12);
+  second.pool.release(pages[3]);
+  second.tree.insert(text(1, 12), s, {.variant = "adapter", .exact_tokens = 8});
+  EXPECT_EQ(found({.variant = "adapter"}).pages(), 1);
+  EXPECT_EQ(found({.variant = "adapter"}).exact_pages, 0);
+  EXPECT_EQ(found({.variant = "adapter", .accept_decoded = false}).pages(), 0);
+}
+
 TEST_F(PageStoreTest, AnotherModelFindsNothing) {
   {
     Server first(folder_);
