@@ -154,7 +154,7 @@ void Exchange::append_chunk(std::string_view bytes) {
 
 bool Exchange::write(std::string_view bytes) {
   std::unique_lock lock(mutex_);
-  if (gone_ || cut_) return false;
+  if (gone_ || cut_ || state_ == State::complete) return false;
   assert(state_ == State::streaming);
   if (state_ != State::streaming) return false;
   if (out_.size() + unsent_ + bytes.size() > loop_->shared().options.write_queue_bytes) {
@@ -173,7 +173,7 @@ bool Exchange::write(std::string_view bytes) {
 void Exchange::finish() {
   std::function<void()> forgotten;
   std::unique_lock lock(mutex_);
-  if (gone_ || cut_) return;
+  if (gone_ || cut_ || state_ == State::complete) return;
   assert(state_ == State::streaming);
   if (state_ != State::streaming) return;
   if (chunked_ && !facts_.without_body) out_ += "0\r\n\r\n";

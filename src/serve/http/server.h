@@ -45,7 +45,7 @@ class Exchange;
 
 // The way back, from any thread. Exactly one of respond() or start(), which is followed by writes and
 // finish(). Dropping it unanswered answers 500; dropping an unfinished stream cuts the connection, so that
-// the client can tell. Calls after the client has gone do nothing.
+// the client can tell. Calls after finish(), or after the client has gone, do nothing.
 class Reply {
  public:
   explicit Reply(std::shared_ptr<Exchange>);
