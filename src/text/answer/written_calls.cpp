@@ -28,11 +28,10 @@ Notation notation(const ToolRow& row) {
   }
 }
 
-// Tags without their '~'; where a format puts line breaks between tags, they stand there.
+// A tag as it is written: where whitespace may stand inside, a line break does.
 std::string plain(std::string_view tag) {
-  std::string text;
-  for (char c : tag)
-    if (c != '~') text += c;
+  std::string text(tag);
+  std::replace(text.begin(), text.end(), '~', '\n');
   return text;
 }
 
@@ -73,8 +72,7 @@ std::string text_without(std::string_view tag) {
                                 ? "\\" + std::string(tag.substr(0, 1))
                                 : std::string(tag.substr(0, 1));
   std::string out = fmt::format("( [^{}]", first);
-  const size_t steps = std::min<size_t>(tag.size(), 4);  // ASCII so far in every table row that gets here
-  for (size_t i = 1; i < steps; ++i) {
+  for (size_t i = 1; i < tag.size(); ++i) {
     if (static_cast<unsigned char>(tag[i]) >= 0x80) {  // a character of several bytes: forbid it here
       std::string character;
       for (size_t at = i;
@@ -174,11 +172,7 @@ class GrammarWriter {
     const std::string line = form_.line_values ? "\n" : "";
     const std::string behind = literal(line + plain(form_.value_end) + between(form_));
     const auto tag = [&](std::string_view key_end) {
-      const size_t gap = key_end.find('~');
-      std::string end = plain(key_end);
-      if (gap != std::string_view::npos)
-        end = plain(key_end.substr(0, gap)) + "\n" + plain(key_end.substr(gap));
-      return literal(plain(form_.parameter) + name + end + line);
+      return literal(plain(form_.parameter) + name + plain(key_end) + line);
     };
     const bool string = types == kString || (types & kString) != 0 || types == 0;
     const bool other = types != kString;
@@ -263,7 +257,8 @@ std::string written_arguments(const ToolRow& row, const Json& arguments) {
     std::string_view key_end = form.key_end;
     if (!form.string_key_end.empty()) key_end = item->is_string() ? form.string_key_end : form.json_key_end;
     std::string value = item->is_string() ? item->get<std::string>() : dump(*item);
-    if (form.cdata && item->is_string()) value = "<![CDATA[" + value + "]]>";
+    if (form.cdata && item->is_string() && value.find_first_of("<&") != std::string::npos)
+      value = "<![CDATA[" + value + "]]>";
     text += plain(form.parameter) + item.key() + plain(key_end) + line + value + line +
             plain(form.value_end) + between(form);
   }
