@@ -20,18 +20,25 @@ void BlockFacade::leave() {
   if (stream_) closed(blocks_.back());
 }
 
-void BlockFacade::append(Block::Kind kind, int call, std::string_view text, const TokenLogprobs* logprobs) {
+void BlockFacade::append(Block::Kind kind, int call, std::string_view text) {
   const bool is_new = !open_ || blocks_.back().kind != kind || call_ != call;
   Block& block = enter(kind, call);
   if (is_new && stream_) opened(block);
   block.text += text;
-  if (logprobs) add_logprobs(block, *logprobs);
+  std::string logprobs;
+  if (kind == Block::Kind::text) logprobs.swap(logprobs_);
+  if (!logprobs.empty()) block.logprobs += (block.logprobs.empty() ? "" : ",") + logprobs;
   if (stream_) grew(block, text, logprobs);
 }
 
 void BlockFacade::delta(int, const AnswerDelta& delta, const TokenLogprobs* logprobs) {
-  if (!delta.reasoning.empty()) append(Block::Kind::reasoning, -1, delta.reasoning, nullptr);
-  if (!delta.content.empty()) append(Block::Kind::text, -1, delta.content, logprobs);
+  if (logprobs) logprobs_ += (logprobs_.empty() ? "" : ",") + logprobs_json(*logprobs);
+  if (!delta.reasoning.empty()) {
+    append(Block::Kind::reasoning, -1, delta.reasoning);
+    if (delta.content.empty()) logprobs_.clear();  // they were of the reasoning
+  }
+  if (!delta.content.empty()) append(Block::Kind::text, -1, delta.content);
+  if (!delta.tool_calls.empty()) logprobs_.clear();
   for (const auto& call : delta.tool_calls) {
     if (!call.name.empty()) {
       Block& block = enter(Block::Kind::call, call.index);
@@ -39,7 +46,7 @@ void BlockFacade::delta(int, const AnswerDelta& delta, const TokenLogprobs* logp
       block.name = call.name;
       if (stream_) opened(block);
     }
-    if (!call.arguments.empty()) append(Block::Kind::call, call.index, call.arguments, nullptr);
+    if (!call.arguments.empty()) append(Block::Kind::call, call.index, call.arguments);
   }
 }
 

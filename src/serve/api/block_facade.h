@@ -28,11 +28,12 @@ class BlockFacade : public ReplyFacade {
  protected:
   // Of the last block. Only called for a stream.
   virtual void opened(const Block&) = 0;
-  virtual void grew(const Block&, std::string_view text, const TokenLogprobs*) = 0;
+  virtual void grew(const Block&, std::string_view text, std::string_view logprobs) = 0;
   virtual void closed(const Block&) = 0;
   virtual void name_block(Block&) {}  // gives it an id
 
-  virtual void add_logprobs(Block&, const TokenLogprobs&) {}
+  // As JSON; tokens whose text comes later wait for it.
+  virtual std::string logprobs_json(const TokenLogprobs&) { return {}; }
 
   size_t last() const { return blocks_.size() - 1; }  // the index of the last block
 
@@ -42,8 +43,9 @@ class BlockFacade : public ReplyFacade {
  private:
   Block& enter(Block::Kind, int call);
   void leave();
-  void append(Block::Kind, int call, std::string_view text, const TokenLogprobs*);
+  void append(Block::Kind, int call, std::string_view text);
 
+  std::string logprobs_;  // of text to come
   bool open_ = false;
   int call_ = -1;  // the open block's, when it is a call
 };

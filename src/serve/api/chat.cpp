@@ -1,6 +1,7 @@
 // POST /v1/chat/completions
 #include <fmt/format.h>
 
+#include "serve/api/chat.h"
 #include "serve/api/endpoints.h"
 #include "serve/api/facade.h"
 #include "serve/api/prompt.h"
@@ -8,11 +9,6 @@
 
 namespace cairn::serve {
 namespace {
-
-struct ChatOptions {
-  bool stream = false, include_usage = false, logprobs = false;
-  int top_logprobs = 0, n = 1;
-};
 
 class ChatFacade final : public ReplyFacade {
  public:
@@ -184,6 +180,11 @@ class ChatFacade final : public ReplyFacade {
 
 }  // namespace
 
+std::unique_ptr<Facade> chat_facade(const Serving& serving, std::shared_ptr<Reply> reply,
+                                    const ChatOptions& options, std::string request_id) {
+  return std::make_unique<ChatFacade>(serving, std::move(reply), options, std::move(request_id));
+}
+
 void chat_completions(Serving& serving, const HttpRequest& http, Json body,
                       const std::shared_ptr<Reply>& reply) {
   serving.check_model(member(body, "model"));
@@ -220,6 +221,17 @@ void chat_completions(Serving& serving, const HttpRequest& http, Json body,
   }
   input.parallel_calls = flag(body, "parallel_tool_calls", true);
   if (const Json* given = member(body, "chat_template_kwargs")) input.template_arguments = *given;
+  input.continue_last = flag(body, "continue_final_message", false);
+  if (input.continue_last && flag(body, "add_generation_prompt", false))
+    refuse(400, "add_generation_prompt", "invalid_value",
+           "'add_generation_prompt' begins an answer and 'continue_final_message' goes on with one: choose");
+  if (input.continue_last && input.messages.back().at("role") != "assistant")
+    refuse(400, "continue_final_message", "invalid_value",
+           "'continue_final_message' needs an assistant's message at the end");
+  if (!input.continue_last && !flag(body, "add_generation_prompt", true))
+    refuse(400, "add_generation_prompt", "unsupported_value",
+           "'add_generation_prompt' is false: an answer is always begun, unless 'continue_final_message' is "
+           "true");
   if (const Json* effort = member(body, "reasoning_effort"))
     input.template_arguments["reasoning_effort"] = *effort;
 
@@ -229,7 +241,7 @@ void chat_completions(Serving& serving, const HttpRequest& http, Json body,
   plan.logprobs = options.logprobs;
   prepare_chat(serving, std::move(input), request, plan);
   plan.prompts.push_back(std::move(request));
-  generate(serving, std::move(plan), std::make_unique<ChatFacade>(serving, reply, options, http.id), reply);
+  generate(serving, std::move(plan), chat_facade(serving, reply, options, http.id), reply);
 }
 
 }  // namespace cairn::serve

@@ -1,6 +1,7 @@
 #include "serve/api/generation.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace cairn::serve {
 namespace {
@@ -23,14 +24,17 @@ class Generation {
   static void start(const std::shared_ptr<Generation>&, const std::shared_ptr<Reply>&);
 
  private:
-  struct Choice {  // kept with name_stop only
-    std::vector<text::TokenId> tokens;
+  struct Choice {
+    std::optional<text::AnswerParser> parser;
+    int64_t reasoning_tokens = 0;
+    std::vector<text::TokenId> tokens;  // with name_stop only
     size_t text_bytes = 0;
   };
   class PromptListener;
 
   void piece(int choice, const engine::Piece&);
   void end(int choice, size_t prompt, const engine::Ended&);
+  void make_parsers();
   std::string matched_stop(const Choice&) const;
   void gone();
   void fail_all(const ApiError&);
@@ -93,11 +97,22 @@ void Generation::start(const std::shared_ptr<Generation>& self, const std::share
                       self->serving_.closing);
     }
     self->plan_.prompts.clear();
+    if (self->plan_.parse) self->make_parsers();
     self->facade_->started();
   }
   reply->on_gone([weak = std::weak_ptr(self)] {
     if (const auto generation = weak.lock()) generation->gone();
   });
+}
+
+void Generation::make_parsers() {
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    auto& parser = choices_[i].parser;
+    parser.emplace(serving_.format, plan_.prompt_tail, plan_.tools, true, plan_.parse_tools,
+                   fmt::format("{}/{}", plan_.id, i));
+    if (!plan_.beginning.empty()) (void)parser->add(plan_.beginning);
+  }
+  plan_.tools = nullptr;
 }
 
 void Generation::gone() {
@@ -119,10 +134,17 @@ void Generation::piece(int choice, const engine::Piece& piece) {
   TokenLogprobs logprobs;
   const bool with_logprobs = plan_.logprobs && !piece.tokens.empty();
   if (with_logprobs) logprobs = {piece.tokens.back(), piece.logprobs};
-  if (piece.text.empty() && !with_logprobs) return;
+  auto& state = choices_[size_t(choice)];
   AnswerDelta delta;
-  delta.content = piece.text;
-  facade_->delta(choice, delta, with_logprobs ? &logprobs : nullptr);
+  if (state.parser) {
+    const bool before = state.parser->in_reasoning();
+    delta = state.parser->add(piece.text);
+    // The tags belong to the reasoning.
+    if (before || state.parser->in_reasoning()) state.reasoning_tokens += int64_t(piece.tokens.size());
+  } else {
+    delta.content = piece.text;
+  }
+  if (!delta.empty() || with_logprobs) facade_->delta(choice, delta, with_logprobs ? &logprobs : nullptr);
 }
 
 void Generation::end(int choice, size_t prompt, const engine::Ended& ended) {
@@ -134,10 +156,10 @@ void Generation::end(int choice, size_t prompt, const engine::Ended& ended) {
   preemptions_ += ended.preemptions;
   ChoiceEnd end;
   end.finish = ended.finish;
-  end.usage = {ended.prompt_tokens, ended.reused_tokens, ended.answer_tokens, 0};
+  auto& state = choices_[size_t(choice)];
+  end.usage = {ended.prompt_tokens, ended.reused_tokens, ended.answer_tokens, state.reasoning_tokens};
   end.embedding = ended.embedding;
-  if (ended.finish == engine::Finish::stop_string && plan_.name_stop)
-    end.stop = matched_stop(choices_[size_t(choice)]);
+  if (ended.finish == engine::Finish::stop_string && plan_.name_stop) end.stop = matched_stop(state);
   // Answers to one prompt share its computation, so it is counted once, with what the first of them found
   // cached.
   if (!prompt_counted_[prompt]) {
@@ -146,6 +168,7 @@ void Generation::end(int choice, size_t prompt, const engine::Ended& ended) {
     usage_.cached_tokens += ended.reused_tokens;
   }
   usage_.answer_tokens += ended.answer_tokens;
+  usage_.reasoning_tokens += state.reasoning_tokens;
   if (!over_ && !gone_) {
     if (ended.error) {
       fail_all(api_error(Error(*ended.error, ended.message), "", serving_.closing));
@@ -155,6 +178,11 @@ void Generation::end(int choice, size_t prompt, const engine::Ended& ended) {
       fail_all({503, "", "cancelled", "the server is closing and ended this answer"});
     } else {
       if (finish_ != "length") finish_ = finish_name(ended.finish);
+      if (state.parser) {
+        if (const auto rest = state.parser->finish(); !rest.empty()) facade_->delta(choice, rest, nullptr);
+        end.tool_calls = state.parser->tool_calls();
+        end.unfinished_call = state.parser->unfinished_call();
+      }
       facade_->choice_ended(choice, std::move(end));
       if (open_ == 0) {
         over_ = true;
@@ -185,12 +213,12 @@ void Generation::fail_all(const ApiError& error) {
 
 void Generation::log() const {
   if (!serving_.options.log) return;
-  serving_.options.log(
-      fmt::format("request={} path={} prompt={} cached={} answer={} finish={} preempted={} queued_ms={:.1f} "
-                  "first_ms={:.1f} "
-                  "ms={:.1f}",
-                  plan_.id, plan_.path, usage_.prompt_tokens, usage_.cached_tokens, usage_.answer_tokens,
-                  finish_, preemptions_, queued_ * 1e3, first_token_ * 1e3, seconds_ * 1e3));
+  serving_.options.log(fmt::format(
+      "request={} path={} prompt={} cached={} answer={} reasoning={} finish={} preempted={} queued_ms={:.1f} "
+      "first_ms={:.1f} "
+      "ms={:.1f}",
+      plan_.id, plan_.path, usage_.prompt_tokens, usage_.cached_tokens, usage_.answer_tokens,
+      usage_.reasoning_tokens, finish_, preemptions_, queued_ * 1e3, first_token_ * 1e3, seconds_ * 1e3));
 }
 
 }  // namespace

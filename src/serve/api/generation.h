@@ -10,19 +10,11 @@
 #include "engine/serving/request.h"
 #include "serve/api/api_error.h"
 #include "serve/api/serving.h"
+#include "text/answer/answer_parser.h"
 
 namespace cairn::serve {
 
-struct AnswerDelta {
-  std::string reasoning, content;
-  struct ToolCall {
-    int index = 0;
-    std::string id, name;   // only in the first delta of a call
-    std::string arguments;  // JSON text, to be appended
-  };
-  std::vector<ToolCall> tool_calls;
-  bool empty() const { return reasoning.empty() && content.empty() && tool_calls.empty(); }
-};
+using text::AnswerDelta;
 
 // The token of a delta when log probabilities were asked for: the likeliest ones, the token itself among
 // them.
@@ -61,6 +53,10 @@ struct GenerationPlan {
   std::vector<engine::GenerateRequest> prompts;  // one or more; choices are numbered through them
   bool logprobs = false;
   bool name_stop = false;  // fill ChoiceEnd::stop
+  // How answers are read; see text::AnswerParser. Without parse they are content as they are.
+  bool parse = false, parse_tools = false;
+  std::string prompt_tail, beginning;  // beginning: of an answer that goes on
+  Json tools;
 };
 
 // Throws ApiError when the engine takes not all of them; then it runs none, and nothing was called but

@@ -74,9 +74,8 @@ ChatInput chat_input(const Json& body) {
       add_user(message.at("content"), input.messages);
     else
       add_assistant(message.at("content"), input.messages);
-  if (messages.back().at("role") != "user")
-    refuse(400, "messages", "unsupported_value",
-           "the last message is the assistant's; continuing it (prefilling) is not supported");
+  // As Anthropic: the answer goes on with what it has been given to begin with.
+  input.continue_last = messages.back().at("role") == "assistant";
   if (const Json* tools = member(body, "tools"); tools && !tools->empty()) {
     input.tools = Json::array();
     for (const auto& tool : *tools) {
@@ -149,7 +148,7 @@ class MessageFacade final : public BlockFacade {
     write(buffer_);
   }
 
-  void grew(const Block& block, std::string_view text, const TokenLogprobs*) override {
+  void grew(const Block& block, std::string_view text, std::string_view) override {
     buffer_ = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\"";
     fmt::format_to(std::back_inserter(buffer_), ",\"index\":{},\"delta\":{{", last());
     switch (block.kind) {

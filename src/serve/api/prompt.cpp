@@ -1,20 +1,14 @@
 #include "serve/api/prompt.h"
 
+#include <algorithm>
+
+#include "formats/untrusted_text.h"
 #include "serve/api/api_error.h"
 
 namespace cairn::serve {
 namespace {
 
-// Parts become one text, which every template understands.
-void join_parts(Json& message) {
-  const auto content = message.find("content");
-  if (content == message.end() || !content->is_array()) return;
-  std::string text;
-  for (const auto& part : *content) text += part.at("text").get_ref<const std::string&>();
-  *content = std::move(text);
-}
-
-// Templates iterate over a call's arguments; the API has them as text.
+// Arguments are JSON within JSON: what its escapes spell shows only when it is read.
 void parse_arguments(Json& message, size_t index) {
   const auto calls = message.find("tool_calls");
   if (calls == message.end() || !calls->is_array()) return;
@@ -40,42 +34,31 @@ void parse_arguments(Json& message, size_t index) {
 
 }  // namespace
 
-ChatPrompt render_chat(const Serving& serving, Json messages, Json tools, const Json& arguments) {
-  if (!serving.chat_template)
+ChatPrompt render_chat(const Serving& serving, const ChatInput& input) {
+  if (!serving.chats)
     refuse(400, "messages", "unsupported_value",
-           "this model came without a chat template; use /v1/completions with a prompt of your own");
-  for (size_t i = 0; i < messages.size(); ++i) {
-    auto& message = messages[i];
-    join_parts(message);
-    parse_arguments(message, i);
-    if (message["role"] == "developer") message["role"] = "system";
-  }
+           "this model came without a template for chats; use /v1/completions with a prompt of your own");
+  text::ChatPrompts::Request request;
+  request.messages = input.messages;
+  if (input.tool_choice != "none") request.tools = input.tools;
+  request.variables = input.template_arguments;
+  request.continue_last = input.continue_last;
   UserText user(serving.special);
-  // Roles are ours: the schema allows no others, and templates compare them.
-  for (auto& message : messages)
-    for (auto& [name, value] : message.items())
+  for (size_t i = 0; i < request.messages.size(); ++i) {
+    parse_arguments(request.messages[i], i);
+    // Roles are ours: the schema allows no others, and templates compare them.
+    for (auto& [name, value] : request.messages[i].items())
       if (name != "role") user.hide(value);
-  user.hide(tools);
-
-  Json variables = arguments.is_object() ? arguments : Json::object();
-  for (auto& value : variables) user.hide(value);
-  variables["messages"] = std::move(messages);
-  // As transformers passes what the caller did not give; templates ask whether `tools is not none`.
-  variables["tools"] = std::move(tools);
-  variables["documents"] = nullptr;
-  variables["add_generation_prompt"] = true;
-  const auto token_text = [&](const std::optional<text::TokenId>& id) {
-    return id ? serving.tokenizer.piece(*id) : std::string();
-  };
-  variables["bos_token"] = token_text(serving.tokenizer.special().bos);
-  variables["eos_token"] = token_text(serving.tokenizer.special().eos);
+  }
+  user.hide(request.tools);
+  for (auto& value : request.variables) user.hide(value);
 
   ChatPrompt prompt;
   try {
-    const auto rendered = user.reveal(serving.chat_template->render(variables));
+    const auto rendered = user.reveal(serving.chats->render(request));
     // The template writes its own special tokens, <s> included.
     prompt.tokens = serving.tokenizer.encode(rendered.text, {.add_special = false, .plain = rendered.user});
-    prompt.tail = rendered.text.substr(rendered.text.size() - std::min<size_t>(rendered.text.size(), 512));
+    prompt.tail = rendered.text.substr(rendered.text.size() - std::min<size_t>(rendered.text.size(), 1024));
   } catch (const Error& error) {
     // The template's own message, which may quote what the request said in hidden characters.
     if (error.kind() == ErrorKind::invalid_argument || error.kind() == ErrorKind::unsupported)
@@ -90,11 +73,30 @@ ChatPrompt render_chat(const Serving& serving, Json messages, Json tools, const 
 
 void prepare_chat(const Serving& serving, ChatInput input, engine::GenerateRequest& request,
                   GenerationPlan& plan) {
-  (void)plan;
-  if (input.tool_choice == "none") input.tools = nullptr;
-  auto prompt =
-      render_chat(serving, std::move(input.messages), std::move(input.tools), input.template_arguments);
+  if (const Json* effort = member(input.template_arguments, "reasoning_effort");
+      effort && *effort == "none" && !input.template_arguments.contains("enable_thinking"))
+    input.template_arguments["enable_thinking"] = false;
+  const bool tools = input.tool_choice != "none" && input.tools.is_array() && !input.tools.empty();
+  if (!tools && (input.tool_choice == "required" || input.tool_choice == "named"))
+    refuse(400, "tool_choice", "invalid_value", "'tool_choice' asks for a call, and there are no 'tools'");
+  if (input.tool_choice == "named") {
+    const auto named = [&](const Json& tool) { return tool.at("function").at("name") == input.tool_name; };
+    if (std::none_of(input.tools.begin(), input.tools.end(), named))
+      refuse(400, "tool_choice", "invalid_value", "'tool_choice' names '{}', which 'tools' has not",
+             formats::shown(input.tool_name, 100));
+  }
+  if (tools && !serving.format.parses_tools())
+    refuse(400, "tools", "unsupported_value",
+           "'tools' cannot be used: this model's template has no form of tool calls that the server knows");
+  auto prompt = render_chat(serving, input);
   request.prompt = std::move(prompt.tokens);
+  const auto visible = serving.format.visible_special();
+  request.visible_special.assign(visible.begin(), visible.end());
+  plan.parse = tools || serving.format.parses_reasoning();
+  plan.parse_tools = tools;
+  plan.prompt_tail = std::move(prompt.tail);
+  if (tools) plan.tools = std::move(input.tools);
+  if (input.continue_last) plan.beginning = text_of(input.messages.back(), "content");
 }
 
 text::TokenId checked_token(const Serving& serving, const Json& id, const std::string& place) {

@@ -9,17 +9,6 @@
 
 namespace cairn::serve {
 
-struct ChatPrompt {
-  std::vector<text::TokenId> tokens;
-  std::string tail;  // the end of the rendered text: it tells whether the template has opened the reasoning
-};
-
-// messages: as /v1/chat/completions takes them, accepted by its schema. tools: null or the request's.
-// arguments: variables for the template besides (TemplateArguments in schemas_chat.cpp). Special tokens that
-// messages and tools spell are text (user_text.h). Throws ApiError(400): no template, or the template's own
-// complaint.
-ChatPrompt render_chat(const Serving&, Json messages, Json tools, const Json& arguments);
-
 // What the chat dialects have in common, in the shape of /v1/chat/completions.
 struct ChatInput {
   Json messages, tools;              // tools: null when there are none
@@ -27,9 +16,18 @@ struct ChatInput {
   std::string tool_name;             // of "named"
   bool parallel_calls = true;
   Json template_arguments = Json::object();
+  bool continue_last = false;  // the last message is an assistant's, which the answer goes on with
 };
 
-// Fills the request's prompt and what reading its answer needs.
+// The tokens that the model reads, and the rendered text's end. Special tokens that messages, tools and
+// arguments spell are text (user_text.h). Throws ApiError(400): no template, or the template's own complaint.
+struct ChatPrompt {
+  std::vector<text::TokenId> tokens;
+  std::string tail;
+};
+ChatPrompt render_chat(const Serving&, const ChatInput&);
+
+// Renders, and fills the request's prompt and what reading its answer needs.
 void prepare_chat(const Serving&, ChatInput, engine::GenerateRequest&, GenerationPlan&);
 
 struct RawPrompt {

@@ -168,9 +168,10 @@ class ResponseFacade final : public BlockFacade {
                                                             : "fc_");
   }
 
-  void add_logprobs(Block& block, const TokenLogprobs& token) override {
-    if (!block.logprobs.empty()) block.logprobs += ',';
-    append_token_logprobs(block.logprobs, tokenizer_, token, top_);
+  std::string logprobs_json(const TokenLogprobs& token) override {
+    std::string out;
+    append_token_logprobs(out, tokenizer_, token, top_);
+    return out;
   }
 
   void opened(const Block& block) override {
@@ -179,7 +180,7 @@ class ResponseFacade final : public BlockFacade {
     part_event("response.content_part.added", block, false);
   }
 
-  void grew(const Block& block, std::string_view text, const TokenLogprobs* logprobs) override {
+  void grew(const Block& block, std::string_view text, std::string_view logprobs) override {
     switch (block.kind) {
       case Block::Kind::reasoning: begin("response.reasoning_text.delta", block); break;
       case Block::Kind::text: begin("response.output_text.delta", block); break;
@@ -190,7 +191,7 @@ class ResponseFacade final : public BlockFacade {
     append_json_string(buffer_, text);
     if (block.kind == Block::Kind::text) {
       buffer_ += ",\"logprobs\":[";
-      if (logprobs) append_token_logprobs(buffer_, tokenizer_, *logprobs, top_);
+      buffer_ += logprobs;
       buffer_ += ']';
     }
     end_event();

@@ -106,9 +106,10 @@ constexpr const char* kChat = R"json({
     "verbosity": {"type": "string", "enum": ["medium"], "x-cairn-reason": "verbosity is not supported"},
     "chat_template": {"type": "null", "x-cairn-reason": "templates from requests are not executed"},
     "echo": {"type": "boolean", "enum": [false], "x-cairn-reason": "use /v1/completions"},
-    "add_generation_prompt": {"type": "boolean", "enum": [true], "x-cairn-reason": "an answer is always begun"},
-    "continue_final_message": {"type": "boolean", "enum": [false],
-      "x-cairn-reason": "continuing a message is not supported"}}},
+    "add_generation_prompt": {"type": "boolean",
+      "description": "false only together with continue_final_message."},
+    "continue_final_message": {"type": "boolean", "default": false,
+      "description": "The last message is an assistant's; the answer goes on with it."}}},
 
   "TokenLogprob": {"type": "object", "required": ["token", "logprob", "bytes"], "properties": {
     "token": {"type": "string"}, "logprob": {"type": "number"},

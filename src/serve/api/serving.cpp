@@ -16,9 +16,14 @@ Serving::Serving(engine::Service& the_service, const text::Tokenizer& the_tokeni
       created(unix_seconds()),
       special(the_tokenizer),
       workers(options.worker_threads, options.worker_queue) {
-  if (auto source = tokenizer.chat_template()) {
-    template_source = std::move(*source);
-    chat_template.emplace(template_source, "chat template");
+  if (const auto source = tokenizer.chat_template()) {
+    const auto token_text = [&](const std::optional<text::TokenId>& id) {
+      return id ? tokenizer.piece(*id) : std::string();
+    };
+    chat_template.emplace(*source, "chat template");
+    format = text::AnswerFormat::detect(*source, tokenizer);
+    chats.emplace(*chat_template, format, token_text(tokenizer.special().bos),
+                  token_text(tokenizer.special().eos));
   }
 }
 

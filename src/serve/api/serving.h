@@ -14,6 +14,8 @@
 #include "serve/api/user_text.h"
 #include "serve/api/workers.h"
 #include "serve/http/server.h"
+#include "text/answer/answer_format.h"
+#include "text/answer/messages.h"
 #include "text/chat_template.h"
 
 namespace cairn::serve {
@@ -44,7 +46,8 @@ struct Serving {
   const ApiOptions options;
   const int64_t created;  // seconds since 1970
   std::optional<text::ChatTemplate> chat_template;
-  std::string template_source;
+  text::AnswerFormat format;               // plain text without a template
+  std::optional<text::ChatPrompts> chats;  // with chat_template
   const SpecialTexts special;
   std::atomic<bool> closing{false};
   Workers workers;  // last: its threads use the rest

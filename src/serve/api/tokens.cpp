@@ -16,10 +16,11 @@ void tokenize(Serving& serving, const HttpRequest&, Json body, const std::shared
            "give either 'prompt' (or its older name 'content') or 'messages'");
   std::vector<text::TokenId> tokens;
   if (messages) {
-    Json tools = member(body, "tools") ? *member(body, "tools") : Json();
-    Json arguments =
-        member(body, "chat_template_kwargs") ? *member(body, "chat_template_kwargs") : Json::object();
-    tokens = render_chat(serving, *messages, std::move(tools), arguments).tokens;
+    ChatInput input;
+    input.messages = *messages;
+    if (const Json* tools = member(body, "tools")) input.tools = *tools;
+    if (const Json* arguments = member(body, "chat_template_kwargs")) input.template_arguments = *arguments;
+    tokens = render_chat(serving, input).tokens;
   } else {
     tokens = serving.tokenizer.encode(
         prompt->get_ref<const std::string&>(),
