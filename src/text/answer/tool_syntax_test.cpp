@@ -5,6 +5,8 @@
 #include "text/answer/answer_testing.h"
 #include "text/answer/formats.h"
 #include "text/answer/written_calls.h"
+#include "text/constrain/grammar.h"
+#include "text/constrain/piece_tokenizer_testing.h"
 
 namespace cairn::text {
 namespace {
@@ -51,6 +53,49 @@ TEST(ToolSyntax, SchemasAreTheToolsOwn) {
   EXPECT_EQ(*syntax[1].schema, Json({{"type", "object"}}));
   EXPECT_EQ(syntax[0].begin, "<tool_call>\n{\"name\": \"f\", \"arguments\": ");
   EXPECT_EQ(syntax[0].end, "}\n</tool_call>");
+}
+
+// The calls of every format fit the grammar that its syntax makes, byte by byte, and what is no argument does
+// not.
+TEST(ToolSyntax, GrammarsAllowWhatIsWritten) {
+  const auto tokenizer = testing::PieceTokenizer::bytes_and({});
+  GrammarCompiler compiler(tokenizer, tokenizer.vocabulary_size());
+  const auto fits = [&](const GrammarPtr& grammar, const std::string& text) {
+    GrammarMatcher matcher(grammar);
+    for (unsigned char byte : text)
+      if (!matcher.accept(TokenId(byte))) return false;
+    return matcher.at_end();
+  };
+  const std::vector<Json> calls = {
+      Json::parse(
+          R"({"s": "a <b> \n\"c\" </x> d", "n": -3, "o": {"k": [1, 2.5, {"z": "q"}]}, "e": "a b", "u": "x", "b": true})"),
+      Json::parse(R"({"s": "", "n": 0})"), Json::parse(R"({"s": "</", "n": 12, "e": "c"})")};
+  for (const answer::ToolRow& row : answer::tool_rows()) {
+    const AnswerFormat format = format_of(row);
+    std::vector<GrammarCompiler::Tagged> tagged;
+    for (const ToolSyntax& one : format.tool_syntax(kTools))
+      tagged.push_back({one.begin,
+                        one.schema ? GrammarSource{GrammarSource::Kind::json_schema, one.schema->dump()}
+                                   : GrammarSource{GrammarSource::Kind::gbnf, one.gbnf},
+                        one.end});
+    const GrammarPtr grammar = compiler.tagged(tagged, /*must_start_with_one=*/true, /*may_repeat=*/true);
+    for (const Json& arguments : calls) {
+      // Required parameters come first where the grammar is ours, in the schema's order where it is JSON.
+      Json ordered = Json::object();
+      const Json& schema = kTools[0]["function"]["parameters"];
+      const bool own = !format.tool_syntax(kTools)[0].gbnf.empty();
+      for (const bool required : {true, false})
+        for (auto property = schema["properties"].begin(); property != schema["properties"].end(); ++property)
+          if (arguments.contains(property.key()) &&
+              (!own || (property.key() == "s" || property.key() == "n") == required))
+            ordered[property.key()] = arguments[property.key()];
+      const std::string call = answer::written_begin(row, "f") + answer::written_arguments(row, ordered) +
+                               std::string(row.written_end);
+      EXPECT_TRUE(fits(grammar, call)) << row.name << ": " << call;
+    }
+    const std::string wrong = answer::written_begin(row, "f") + answer::written_arguments(row, {{"n", "x"}});
+    EXPECT_FALSE(fits(grammar, wrong + std::string(row.written_end))) << wrong;
+  }
 }
 
 }  // namespace

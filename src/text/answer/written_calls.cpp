@@ -65,28 +65,21 @@ std::string literal(std::string_view text) {  // GBNF
   return out + '"';
 }
 
-// GBNF for text that does not contain the tag. Runs of the tag's first byte are taken together; a value that
-// ends in it is not written.
+// GBNF for text that does not contain the tag: whatever starts like it goes on otherwise, or ends the text.
+// Runs of the tag's first byte are taken together.
 std::string text_without(std::string_view tag) {
-  const std::string first = tag.substr(0, 1) == "]" || tag.substr(0, 1) == "\\"
-                                ? "\\" + std::string(tag.substr(0, 1))
-                                : std::string(tag.substr(0, 1));
-  std::string out = fmt::format("( [^{}]", first);
-  for (size_t i = 1; i < tag.size(); ++i) {
-    if (static_cast<unsigned char>(tag[i]) >= 0x80) {  // a character of several bytes: forbid it here
-      std::string character;
-      for (size_t at = i;
-           at < tag.size() && (at == i || (static_cast<unsigned char>(tag[at]) & 0xC0) == 0x80); ++at)
-        character += tag[at];
-      return out +
-             fmt::format(" | {}+ {}[^{}{}]", literal(first), i > 1 ? literal(tag.substr(1, i - 1)) + " " : "",
-                         character, first) +
-             " )*";
-    }
-    out += fmt::format(" | {}+ {}[^{}{}]", literal(first), i > 1 ? literal(tag.substr(1, i - 1)) + " " : "",
-                       tag[i], first);
+  const std::string first(tag.substr(0, 1));  // < in every format
+  std::string inside = fmt::format("[^{}]", first), last = literal(first) + "+";
+  for (size_t i = 1; i < tag.size();) {
+    size_t bytes = 1;
+    while (i + bytes < tag.size() && (static_cast<unsigned char>(tag[i + bytes]) & 0xC0) == 0x80) ++bytes;
+    const std::string start =
+        fmt::format("{}+ {}", literal(first), i > 1 ? literal(tag.substr(1, i - 1)) + " " : "");
+    inside += fmt::format(" | {}[^{}{}]", start, tag.substr(i, bytes), first);
+    if (i > 1) last += " | " + start;
+    i += bytes;
   }
-  return out + " )*";
+  return fmt::format("( {} )* ( {} )?", inside, last);
 }
 
 constexpr std::string_view kJsonRules = R"(
