@@ -30,11 +30,12 @@ export class ApiError extends Error {
 }
 
 function explain({status, code, message, retryAfter}) {
-  if (code === 'context_length_exceeded' || /context (length|window|size)/i.test(message))
+  if (code === 'context_length_exceeded' || /context (length|window|size|holds)/i.test(message))
     return {kind: 'too_long', title: 'Too long for this model',
             hint: 'Start a new chat, shorten the conversation, or ask for a shorter answer (max tokens in the settings).'};
   switch (status) {
     case 0:
+      if (code === 'broken') return {kind: 'network', title: 'The connection broke', hint: 'What came before is kept.'};
       return {kind: 'network', title: 'The server cannot be reached',
               hint: 'Is cairn serve still running? What you wrote is kept.'};
     case 401:
@@ -87,7 +88,9 @@ function retryAfter(header) {
 export async function call(path, {body = null, signal = null} = {}) {
   const headers = {};
   if (body) headers['content-type'] = 'application/json';
-  if (apiKey()) headers.authorization = `Bearer ${apiKey()}`;
+  const key = apiKey();
+  if (/[^\x21-\x7e]/.test(key)) throw new ApiError({status: 401, message: 'the API key has characters that cannot be sent'});
+  if (key) headers.authorization = `Bearer ${key}`;
   let response;
   try {
     response = await fetch(path, {method: body ? 'POST' : 'GET', headers, body: body ? JSON.stringify(body) : undefined, signal,
@@ -150,9 +153,9 @@ export async function streamChat(body, hear, signal) {
     }
   } catch (error) {
     if (error instanceof ApiError || signal?.aborted) throw error;
-    throw new ApiError({message: `the connection broke during the answer (${error.message})`});
+    throw new ApiError({code: 'broken', message: `the connection broke during the answer (${error.message})`});
   }
-  if (!done && !finished) throw new ApiError({message: 'the connection ended before the answer did'});
+  if (!done && !finished) throw new ApiError({code: 'broken', message: 'the connection ended before the answer did'});
   return unreadable;
 }
 

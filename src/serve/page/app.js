@@ -22,23 +22,26 @@ for (const place of document.querySelectorAll('[data-icon]')) place.prepend(icon
 
 // --- the key
 
+// Resolves to whether there is a key that the server takes now. One question at a time, whoever asks.
 let asking = null;
 function askKey() {
   asking ??= (async () => {
-    const key = await askText({title: 'API key', label: 'Key', type: 'password', ok: 'Use this key', value: apiKey(),
-                               note: 'This server asks for a key (cairn serve --api-key). It is kept until this tab closes and sent to this server only.'});
-    asking = null;
-    if (key === null) return false;
-    setApiKey(key.trim());
-    await readModels();
-    return true;
-  })();
+    for (let refused = false;; refused = true) {
+      const key = await askText({title: refused ? 'This key was refused' : 'API key', label: 'Key', type: 'password', ok: 'Use this key', value: apiKey(),
+                                 note: 'This server asks for a key. It is kept until this tab closes and sent to this server only.'});
+      if (key === null) return false;
+      setApiKey(key.trim());
+      if ((await readModels({ask: false})) !== 'key') return true;
+    }
+  })().finally(() => { asking = null; });
   return asking;
 }
 
 // --- models
 
+// Resolves to what stood in the way ('key', 'network', ...), or ''.
 async function readModels({ask = true} = {}) {
+  let trouble = '';
   try {
     const names = await models();
     const chosen = chosenModel();
@@ -50,10 +53,12 @@ async function readModels({ask = true} = {}) {
   } catch (error) {
     model.replaceChildren(el('option', {value: chosenModel()}, chosenModel() || (error.kind === 'key' ? 'key needed' : 'no connection')));
     model.disabled = true;
-    if (error.kind === 'key' && ask) askKey();
-    else if (error.kind !== 'key') setTimeout(() => readModels({ask: false}), 5000);
+    trouble = error.kind ?? 'server';
+    if (trouble === 'key' && ask) askKey();
+    else if (trouble !== 'key') setTimeout(() => readModels({ask: false}), 5000);
   }
   thread.drawEmptyAgain();
+  return trouble;
 }
 model.addEventListener('change', () => {
   chooseModel(model.value);

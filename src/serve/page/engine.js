@@ -1,7 +1,7 @@
 // The live view of the engine: GET /engine once a second while it is open.
 //
 // The answer is JSON. Every field may be missing, and is then not shown.
-//   {"model": "llama-1b", "device": "cpu, 16 threads",
+//   {"model": "llama-1b", "device": "cpu, 16 threads", "context": 8192,
 //    "running": 3, "waiting": 1,                              requests
 //    "pages": {"total": 4096,                                 of keys and values, in the fastest tier
 //              "free": 2048,                                  hold nothing
@@ -94,8 +94,9 @@ export function buildEngine(root, {onKey}) {
   const requests = el('div', {class: 'table requests', tabindex: 0, role: 'region', 'aria-label': 'Requests'},
       el('table', {}, el('thead', {}, el('tr', {}, ...['Request', 'State', 'Prompt', 'Answer', 'Age'].map((name, i) =>
           el('th', {scope: 'col', class: i > 1 ? 'align-end' : null}, name)))), rows));
+  const requestsPart = el('div', {}, el('h3', {}, 'Requests'), requests, more);
   const body = el('div', {class: 'engine-body', hidden: true}, about, el('div', {class: 'metric-pair'}, running.element, waiting.element),
-                  answer.element, prompt.element, step.element, used.element, bar, legend, el('h3', {}, 'Requests'), requests, more);
+                  answer.element, prompt.element, step.element, used.element, bar, legend, requestsPart);
   root.append(state, body);
 
   let timer = 0, reading = null, failures = 0, filled = false;
@@ -116,15 +117,17 @@ export function buildEngine(root, {onKey}) {
       used.fill(of('pages_used'));
     }
     filled = true;
-    about.textContent = [text(facts.model), text(facts.device)].filter(Boolean).join(' · ');
+    const context = number(facts.context);
+    about.textContent = [text(facts.model), text(facts.device), context ? `context of ${count(context)} tokens` : ''].filter(Boolean).join(' · ');
     running.add(number(facts.running));
     waiting.add(number(facts.waiting));
     answer.add(number(facts.tokens?.answer_per_s));
     prompt.add(number(facts.tokens?.prompt_per_s));
-    step.add(real, predicted === null ? '' : `predicted ${rate(predicted)} ms`);
+    step.add(real, !predicted ? '' : `predicted ${rate(predicted)} ms`);
     used.add(inUse, total === null ? '' : `of ${count(total)}`);
     showPages(total, [['in use', inUse, 'used'], ['cached', total === null ? null : cached, 'cached'], ['free', free, 'free']],
               [['in host memory', number(pages.host)], ['on disk', number(pages.disk)]]);
+    requestsPart.hidden = !Array.isArray(facts.requests);
     showRequests(Array.isArray(facts.requests) ? facts.requests : []);
   }
 

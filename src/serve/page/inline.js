@@ -5,9 +5,11 @@
 // markdown.js).
 import {el} from './dom.js';
 
-export const kReach = 2000;
+export const kReach = 1000;
+const kPiece = 500;
 
 const kSpace = /\s/;
+const kCombines = /^[\p{M}\u200d\udc00-\udfff]/u;
 const kWord = /[\p{L}\p{N}_]/u;
 const kEntities = {'&amp;': '&', '&lt;': '<', '&gt;': '>', '&quot;': '"', '&#39;': "'", '&nbsp;': '\u00a0'};
 const kSchemes = new Set(['http:', 'https:', 'mailto:']);
@@ -26,10 +28,11 @@ function link(address, children) {
   return el('a', {href: address, title: address, target: '_blank', rel: 'noopener noreferrer nofollow', dir: 'auto'}, children);
 }
 
-// A list of {nodes, end}: the pieces that stand side by side, and where in the text each ends. before: the character
-// before the text, which decides whether a mark at its start may open or close.
+// A list of {node, end}: the pieces that stand side by side, and where in the text each ends. node is text, or a
+// function that makes the node: most pieces of a text that grows were drawn before and need not be made again. before:
+// the character before the text, which decides whether a mark at its start may open or close.
 export function inlinePieces(text, before = '\n') {
-  const out = [];   // {node | string, end, mark?}; a mark that stays open is text
+  const out = [];   // a mark that stays open is text
   const open = [];  // {at: index in out, kind, length, start: offset in text}
   let plain = '';   // text since the last piece
 
@@ -41,7 +44,7 @@ export function inlinePieces(text, before = '\n') {
   const wrap = (opener, make, end) => {
     const inner = out.splice(opener.at).slice(1).map((piece) => piece.node);
     open.length = open.indexOf(opener);
-    out.push({node: make(inner), end});
+    out.push({node: () => make(inner.map(built)), end});
   };
   const find = (kind, longest, at) => {
     for (let i = open.length - 1; i >= 0 && at - open[i].start <= kReach; --i)
@@ -50,16 +53,16 @@ export function inlinePieces(text, before = '\n') {
   };
 
   let i = 0;
-  const push = (node, end) => {
+  const push = (make, end) => {
     flush(i);
-    out.push({node, end});
+    out.push({node: make, end});
     i = end;
   };
   while (i < text.length) {
     const c = text[i];
     if (c === '\n') {
       plain = plain.trimEnd();
-      push(el('br'), i + 1);
+      push(() => el('br'), i + 1);
     } else if (c === '`') {
       const ticks = runLength(text, i);
       const close = closingTicks(text, i + ticks, ticks);
@@ -67,15 +70,15 @@ export function inlinePieces(text, before = '\n') {
         plain += text.slice(i, i + ticks);
         i += ticks;
       } else {
-        let code = text.slice(i + ticks, close).replace(/\n/g, ' ');
-        if (/^ .*[^ ].* $/.test(code)) code = code.slice(1, -1);
-        push(el('code', {dir: 'auto'}, visibleControls(code)), close + ticks);
+        const code = text.slice(i + ticks, close).replace(/\n/g, ' ');
+        const padded = code.startsWith(' ') && code.endsWith(' ') && code.trim() !== '';
+        push(() => el('code', {dir: 'auto'}, visibleControls(padded ? code.slice(1, -1) : code)), close + ticks);
       }
     } else if (c === '\\') {
       const next = text[i + 1] ?? '';
       const close = next === '(' || next === '[' ? nearIndex(text, next === '(' ? '\\)' : '\\]', i + 2) : -1;
       if (close >= 0) {
-        push(el('span', {class: 'math', dir: 'ltr'}, text.slice(i, close + 2)), close + 2);
+        push(mathNode(text.slice(i, close + 2)), close + 2);
       } else if (/[!"#$%&'*+,\-./:;<=>?@^_`{|}~\\]/.test(next)) {
         plain += next;
         i += 2;
@@ -85,7 +88,7 @@ export function inlinePieces(text, before = '\n') {
       }
     } else if (c === '$' && text[i + 1] === '$') {
       const close = nearIndex(text, '$$', i + 2);
-      if (close > i + 2) push(el('span', {class: 'math', dir: 'ltr'}, text.slice(i, close + 2)), close + 2);
+      if (close > i + 2) push(mathNode(text.slice(i, close + 2)), close + 2);
       else plain += '$$', i += 2;
     } else if (c === '*' || c === '_' || c === '~') {
       const length = runLength(text, i);
@@ -127,7 +130,7 @@ export function inlinePieces(text, before = '\n') {
       out.push({node: mark, end: i});
     } else if (c === ']') {
       const opener = find('[', 1, i);
-      const target = opener && /^\(\s*<?([^\s<>]*?)>?(?:\s+(?:"[^"\n]*"|'[^'\n]*'))?\s*\)/.exec(balanced(text, i + 1));
+      const target = opener && /^\(\s*<?([^\s<>]*?)>?(?:\s+(?:"[^"\n]*"|'[^'\n]*'))?\s*\)$/.exec(balanced(text, i + 1));
       const address = target ? safeAddress(target[1]) : null;
       if (address) {
         flush(i);
@@ -146,33 +149,58 @@ export function inlinePieces(text, before = '\n') {
       const tag = /^<br\s*\/?>/i.exec(text.slice(i, i + 8));
       const auto = tag ? null : /^<((?:https?:\/\/|mailto:)[^\s<>]+)>/i.exec(text.slice(i, i + kReach));
       const address = auto && safeAddress(auto[1]);
-      if (tag) push(el('br'), i + tag[0].length);
-      else if (address) push(link(address, [auto[1]]), i + auto[0].length);
+      if (tag) push(() => el('br'), i + tag[0].length);
+      else if (address) push(() => link(address, [auto[1]]), i + auto[0].length);
       else plain += c, ++i;
     } else if (c === 'h' && /^https?:\/\/[^\s]/.test(text.slice(i, i + 9)) && !kWord.test(i > 0 ? text[i - 1] : before) &&
                !find('[', 1, i)) {
       const written = bareAddress(text, i);
       const address = safeAddress(written);
-      if (address) push(link(address, [written]), i + written.length);
+      if (address) push(() => link(address, [written]), i + written.length);
       else plain += c, ++i;
     } else if (c === '&') {
       const entity = /^&(?:amp|lt|gt|quot|nbsp|#39);/.exec(text.slice(i, i + 7));
       plain += entity ? kEntities[entity[0]] : c;
       i += entity ? entity[0].length : 1;
+    } else if (c === '\u202d' || c === '\u202e') {  // turns the order of what follows: no script needs it
+      push(() => controlNode(c), i + 1);
     } else {
       let end = i + 1;  // up to the next character that may mean something
-      while (end < text.length && !/[\n`\\$*_~[\]!<h&]/.test(text[end])) ++end;
+      while (end < text.length && end < i + kPiece && !/[\n`\\$*_~[\]!<h&\u202d\u202e]/.test(text[end])) ++end;
       plain += text.slice(i, end);
       i = end;
     }
+    // Long text comes in pieces, so that a paragraph can be done with its beginning; not inside a character.
+    if (plain.length >= kPiece && (kSpace.test(plain.at(-1)) || (plain.length >= 2 * kPiece && !kCombines.test(text.slice(i, i + 2))))) {
+      flush(i);
+    }
   }
   flush(text.length);
-  return out;
+  return merged(out);
+}
+
+// Marks that nothing closed are text beside text: fewer nodes.
+function merged(pieces) {
+  const joined = [];
+  for (const piece of pieces) {
+    const last = joined.at(-1);
+    if (typeof piece.node === 'string' && typeof last?.node === 'string' && last.node.length + piece.node.length < kPiece) {
+      last.node += piece.node;
+      last.end = piece.end;
+    } else {
+      joined.push(piece);
+    }
+  }
+  return joined;
 }
 
 export function inlineNodes(text) {
-  return inlinePieces(text).map((piece) => piece.node);
+  return inlinePieces(text).map((piece) => built(piece.node));
 }
+
+export const built = (node) => (typeof node === 'string' ? document.createTextNode(node) : node());
+
+const mathNode = (text) => () => el('span', {class: 'math', dir: 'ltr'}, text);
 
 function runLength(text, i) {
   let end = i;
@@ -232,7 +260,11 @@ export function visibleControls(code) {
   if (!kControls.test(code)) return [code];
   return code.split(kControls).map((part, i) => {
     if (i % 2 === 0) return part;
-    const name = `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}`;
-    return el('span', {class: 'control', title: 'an invisible character'}, name);
+    return controlNode(part);
   });
+}
+
+function controlNode(character) {
+  const name = `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}`;
+  return el('span', {class: 'control', title: 'an invisible character'}, name);
 }

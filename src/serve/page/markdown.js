@@ -6,7 +6,7 @@
 // Known: headings, paragraphs (a line break stays one), fenced code, lists (nested, numbered, tasks), quotes, tables,
 // rules; inline.js has what is inside a line. Not known: HTML, indented code, footnotes, reference links.
 import {copyFrom, el, icon} from './dom.js';
-import {inlineNodes, inlinePieces, kReach, visibleControls} from './inline.js';
+import {built, inlineNodes, inlinePieces, kReach, visibleControls} from './inline.js';
 
 const kDeepest = 10;      // quotes and lists inside each other; deeper ones are text
 const kLongLine = 4000;   // a line that is still arriving is no longer drawn anew past this
@@ -153,7 +153,7 @@ class Blocks {
       if (kQuote.test(line)) return new Quote(this.parent, line, this.depth);
       if (kItem.test(line)) return new List(this.parent, line, this.depth);
     }
-    return new Paragraph(this.parent, line);
+    return new Paragraph(this.parent, line, this.depth);
   }
 }
 
@@ -170,14 +170,17 @@ function startsBlock(line) {
   return item !== null && item[1].length < 4 && item[3] !== undefined;  // an empty item does not end a paragraph
 }
 
+const isSame = (a, b) => a.end === b.end && (typeof a.node === 'string' ? a.node === b.node : typeof b.node !== 'string');
+
 class Paragraph {
   #p;
   #before = '\n';  // the character before this.text
-  #tail = [];      // the nodes drawn for this.text
+  #tail = [];      // the pieces of this.text, with the nodes drawn for them
   #drawn = null;
 
-  constructor(parent, line) {
-    this.#p = parent.appendChild(el('p', {dir: 'auto'}));
+  // Inside a list or quote the outermost of them has the direction, from its first letters: marks stand on its side.
+  constructor(parent, line, depth) {
+    this.#p = parent.appendChild(el('p', {dir: depth ? null : 'auto'}));
     this.text = line.trimStart();
     this.whole = true;  // nothing of it was committed yet
   }
@@ -210,16 +213,20 @@ class Paragraph {
     const text = partial === '' ? this.text : `${this.text}\n${partial.trimStart()}`;
     if (text === this.#drawn) return;
     const pieces = inlinePieces(text, this.#before);
-    for (const node of this.#tail) node.remove();
-    this.#tail = pieces.map(({node}) => (typeof node === 'string' ? document.createTextNode(node) : node));
-    this.#p.append(...this.#tail);
+    // The text only grows at its end, so a piece that ends where it ended before is the same.
+    let same = 0;
+    while (same < pieces.length && same < this.#tail.length && isSame(pieces[same], this.#tail[same])) ++same;
+    for (const {drawn} of this.#tail.splice(same)) drawn.remove();
+    for (const piece of pieces.slice(same)) this.#tail.push({...piece, drawn: built(piece.node)});
+    this.#p.append(...this.#tail.slice(same).map(({drawn}) => drawn));
     this.#drawn = text;
     // What lies further back than anything still to come can reach is done.
-    if (this.text.length < 4 * kReach) return;
+    if (this.text.length < 3 * kReach) return;
     const safe = pieces.findLastIndex(({end}) => end < this.text.length - 2 * kReach - 10);  // a link: text and address
     if (safe < 0) return;
     const {end} = pieces[safe];
     this.#tail.splice(0, safe + 1);
+    for (const piece of this.#tail) piece.end -= end;
     this.#before = this.text[end - 1];
     this.text = this.text.slice(end);
     this.#drawn = null;
@@ -341,7 +348,7 @@ class Code {
 
 class Quote {
   constructor(parent, line, depth) {
-    const quote = parent.appendChild(el('blockquote', {dir: 'auto'}));
+    const quote = parent.appendChild(el('blockquote', {dir: depth ? null : 'auto'}));
     this.inner = new Blocks(quote, depth + 1);
     this.take(line);
   }
@@ -380,7 +387,7 @@ class List {
     this.depth = depth;
     this.#ordered = /\d/.test(mark);
     this.#indent = indent.length;
-    this.#list = el(this.#ordered ? 'ol' : 'ul', {dir: 'auto'});
+    this.#list = el(this.#ordered ? 'ol' : 'ul', {dir: depth ? null : 'auto'});
     if (this.#ordered && parseInt(mark, 10) !== 1) this.#list.setAttribute('start', String(parseInt(mark, 10)));
     parent.append(this.#list);
     this.#startItem(line);
@@ -428,7 +435,7 @@ class List {
     const [all, indent, mark, space] = kItem.exec(line);
     const content = indent.length + mark.length + Math.min((space ?? ' ').length, 4);
     let text = line.slice(Math.min(content, all.length));
-    const li = el('li', {dir: 'auto'});
+    const li = el('li');
     const task = /^\[([ xX])\] +/.exec(text);
     if (task) {
       text = text.slice(task[0].length);

@@ -237,7 +237,7 @@ export class AnswerView {
       forth.disabled = shown === answers.length - 1;
       buttons.push(back, el('span', {class: 'which'}, `${shown + 1} / ${answers.length}`), forth);
     }
-    if (!empty) {
+    if (this.answer.content) {
       const copy = action('copy', 'Copy answer', () => copyFrom(copy, this.answer.content));
       buttons.push(copy);
     }

@@ -117,7 +117,7 @@ export class Run {
 
 // Tokens a second after the first, or null when there were too few to tell.
 export function speed(stats) {
-  return stats && stats.answerTokens > 1 && stats.seconds > 0 ? (stats.answerTokens - 1) / stats.seconds : null;
+  return stats && stats.answerTokens > 4 && stats.seconds > 0.02 ? (stats.answerTokens - 1) / stats.seconds : null;
 }
 
 function addToolCall(calls, delta) {

@@ -115,7 +115,7 @@ export function buildSettings(root, {chat, changed, keyChanged}) {
   const key = el('input', {id: 'set-key', type: 'password', autocomplete: 'off', 'aria-describedby': 'set-key-note',
                            onchange: () => { setApiKey(key.value.trim()); keyChanged(); }});
   const theme = el('select', {id: 'set-theme', onchange: () => setTheme(theme.value)},
-                   el('option', {value: ''}, 'As the system'), el('option', {value: 'light'}, 'Light'), el('option', {value: 'dark'}, 'Dark'));
+                   el('option', {value: ''}, 'System'), el('option', {value: 'light'}, 'Light'), el('option', {value: 'dark'}, 'Dark'));
   const reset = el('button', {type: 'button', class: 'quiet-button', onclick: () => {
     for (const {field} of FIELDS) delete stored[field];
     delete stored.stop;
