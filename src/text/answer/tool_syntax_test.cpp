@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "text/answer/answer_testing.h"
 #include "text/answer/formats.h"
+#include "text/answer/tool_grammar.h"
 #include "text/answer/written_calls.h"
 #include "text/constrain/grammar.h"
 #include "text/constrain/piece_tokenizer_testing.h"
@@ -95,6 +96,44 @@ TEST(ToolSyntax, GrammarsAllowWhatIsWritten) {
     }
     const std::string wrong = answer::written_begin(row, "f") + answer::written_arguments(row, {{"n", "x"}});
     EXPECT_FALSE(fits(grammar, wrong + std::string(row.written_end))) << wrong;
+  }
+}
+
+TEST(ToolSyntax, OneGrammarForARequestsTools) {
+  const auto tokenizer = testing::PieceTokenizer::bytes_and({});
+  GrammarCompiler compiler(tokenizer, tokenizer.vocabulary_size());
+  const AnswerFormat hermes = AnswerFormat::detect("<tool_call>");
+  // How far the text fits, and whether the answer may end there.
+  const auto fits = [&](const GrammarPtr& grammar, std::string_view text) {
+    GrammarMatcher matcher(grammar);
+    size_t at = 0;
+    while (at < text.size() && matcher.accept(TokenId(static_cast<unsigned char>(text[at])))) ++at;
+    return std::string(text.substr(0, at)) + (at == text.size() && matcher.at_end() ? "|" : "");
+  };
+  const std::string call =
+      "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"s\": \"\", \"n\": 1}}\n</tool_call>";
+  const GrammarPtr free = tool_grammar(compiler, hermes, kTools);
+  EXPECT_EQ(fits(free, "Just text."), "Just text.|");
+  EXPECT_EQ(fits(free, "Hm. " + call + call + " Done."), "Hm. " + call + call + " Done.|");
+  EXPECT_EQ(fits(free, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x"),
+            "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"");
+  EXPECT_EQ(fits(free, "<tool_call>\n{\"name\": \"f\", \"arguments\": 1"),
+            "<tool_call>\n{\"name\": \"f\", \"arguments\": ");
+  const GrammarPtr must = tool_grammar(compiler, hermes, kTools, {.must_call = true, .parallel = false});
+  EXPECT_EQ(fits(must, "Just"), "");
+  EXPECT_EQ(fits(must, call), call + "|");
+  EXPECT_EQ(fits(must, call + call), call);
+  EXPECT_EQ(tool_grammar(compiler, AnswerFormat(), kTools), nullptr);
+
+  Json odd = Json::parse(R"([{"name": "g", "parameters": {"type": "object", "$dynamicRef": "#x"}}])");
+  const std::string any = "<tool_call>\n{\"name\": \"g\", \"arguments\": {\"a\": 1}}\n</tool_call>";
+  EXPECT_EQ(fits(tool_grammar(compiler, hermes, odd, {.must_call = true}), any), any + "|");
+  odd[0]["strict"] = true;
+  try {
+    tool_grammar(compiler, hermes, odd);
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_TRUE(std::string_view(e.what()).starts_with("tools[0].parameters: #/$dynamicRef")) << e.what();
   }
 }
 
