@@ -17,8 +17,10 @@ import os
 import re
 import shlex
 import signal
+import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -47,8 +49,16 @@ def resident_megabytes(pid):
         return int(re.search(r"VmHWM:\s+(\d+)", status.read())[1]) / 1024
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def one_run(server, command, options, seed):
-    url = f"http://127.0.0.1:{options.port}"
+    port = free_port()  # another each time: a server that did not end must not answer for the next
+    url = f"http://127.0.0.1:{port}"
+    command = [*command, "--port", str(port)]
     with tempfile.TemporaryDirectory() as folder, open(os.path.join(folder, "log"), "w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -125,22 +135,21 @@ def main():
     parser.add_argument("--only", choices=["cairn", "peer"])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--seed", type=int, help="of the first round (default: from the clock)")
-    parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("--load", default=LOAD, help="arguments of `cairn bench serve`")
     parser.add_argument("--cairn-args", default="")
     parser.add_argument("--peer-args", default=PEER_ARGS)
     parser.add_argument("--plot", help="SVG of the last run")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # through the finally that ends the server
 
     record = {"versions": {}, "model": os.path.basename(options.model), "runs": []}
     if os.path.exists(options.out):
         with open(options.out) as file:
             record = json.load(file)
-    address = ["--port", str(options.port)]
-    commands = {"cairn": [options.cairn, "serve", options.model, "--quiet", *address, *shlex.split(options.cairn_args)]}
+    commands = {"cairn": [options.cairn, "serve", options.model, "--quiet", *shlex.split(options.cairn_args)]}
     record["versions"]["cairn"] = version_of(options.cairn)
     if options.peer:
-        commands["peer"] = [options.peer, "-m", options.model, *address, *shlex.split(options.peer_args)]
+        commands["peer"] = [options.peer, "-m", options.model, *shlex.split(options.peer_args)]
         record["versions"]["peer"] = version_of(options.peer) + (f" ({options.peer_note})" if options.peer_note else "")
     first = options.seed if options.seed is not None else int(time.time())
     for seed in range(first, first + options.rounds):

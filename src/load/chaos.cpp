@@ -145,6 +145,7 @@ struct Chaos::State : std::enable_shared_from_this<Chaos::State> {
   std::set<std::string> errors;
   std::unordered_set<std::shared_ptr<Troublemaker>> active;
   std::vector<std::shared_ptr<tcp::socket>> idle;
+  int64_t long_answer = 2000;
   int64_t begun = 0, idle_begun = 0, idle_opened = 0;
   bool running = false;
 };
@@ -191,11 +192,11 @@ class Troublemaker : public std::enable_shared_from_this<Troublemaker> {
     stay_ = s.options.patience;
     switch (kind_) {
       case Mischief::leave:
-        bytes_ = s.valid_request(2000);
+        bytes_ = s.valid_request(s.long_answer);
         stay_ = s.uniform(0, 0.5) * s.options.patience;
         break;
       case Mischief::slow:
-        bytes_ = s.valid_request(2000);
+        bytes_ = s.valid_request(s.long_answer);
         stay_ = 3 * s.options.patience;
         break;
       case Mischief::half_head:
@@ -256,6 +257,9 @@ class Troublemaker : public std::enable_shared_from_this<Troublemaker> {
     status_ = std::atoi(line_.c_str() + 9);
     if (status_ < 100 || status_ > 599) status_ = 0;
     ++tally().answered[status_ / 100];
+    // Too long for this model's context: what is to be left must be an answer, not a refusal.
+    if (status_ == 400 && (kind_ == Mischief::leave || kind_ == Mischief::slow))
+      state_->long_answer = std::max<int64_t>(16, state_->long_answer / 2);
     if (kind_ == Mischief::malformed && status_ / 100 == 5 && state_->errors.size() < 50)
       state_->errors.insert(std::to_string(status_) + ": " + formats::shown(state_->bodies[malformed_], 100));
   }
