@@ -21,6 +21,9 @@
 #include "engine/serving/service.h"
 #include "line_log.h"
 #include "model_options.h"
+#include "model_path.h"
+#include "models/fingerprint.h"
+#include "plan/profile.h"
 #include "serve/api/api.h"
 #include "serve/http/server.h"
 
@@ -35,8 +38,35 @@ struct Options {
   std::string key_file;
   int64_t max_sequences = 64;
   double max_token_gap_ms = 100, drain_seconds = 30;
-  bool quiet = false;
+  bool quiet = false, profile = true;
+  std::string store;
+  double store_gigabytes = 16;
+  std::vector<CLI::Option*> tuned;  // the flags that a profile stands in for
 };
+
+// What `cairn tune` found for this model on this machine, for the flags that were not given.
+void take_profile(Options& options) {
+  const auto path = resolve_model(options.model.model);
+  options.model.model = path.string();
+  if (!options.profile) return;
+  const auto file = plan::profile_path(models::fingerprint(models::open_model(path)),
+                                       plan::machine_name(options.model.load.device));
+  const auto profile = plan::read_profile(file);
+  if (!profile) return;
+  const auto given = [&](const char* flag) {
+    return std::any_of(options.tuned.begin(), options.tuned.end(),
+                       [&](const CLI::Option* o) { return o->check_lname(flag) && o->count() > 0; });
+  };
+  const auto& s = profile->settings;
+  if (!given("threads") && s.threads > 0) options.model.load.threads = s.threads;
+  if (!given("max-sequences") && s.max_sequences > 0) options.max_sequences = s.max_sequences;
+  if (!given("step-tokens") && s.step_tokens > 0) options.model.shape.step_tokens = s.step_tokens;
+  if (!given("max-token-gap")) options.max_token_gap_ms = s.max_token_gap * 1000;
+  if (!given("page-tokens")) options.model.shape.page_tokens = s.page_tokens;
+  if (!given("kv") && !s.kv.empty()) options.model.load.kv = s.kv;
+  fmt::print(stderr, "cairn: settings tuned on {} for {} clients, from {} (--no-profile leaves them out)\n",
+             profile->when, profile->load.clients, file.string());
+}
 
 // "name:key", or a key alone.
 serve::ApiKey parse_key(std::string_view text, size_t number) {
@@ -113,10 +143,14 @@ class Ending {
 
 int run(Options options) {
   options.http.api_keys = read_keys(options);
+  take_profile(options);
   options.service.scheduling.max_token_gap = options.max_token_gap_ms / 1000;
   options.service.max_running = options.max_sequences;
   options.model.shape.step_logits = options.max_sequences;
   options.model.shape.sequences = options.max_sequences;
+
+  options.service.store.folder = options.store;
+  options.service.store.bytes = uint64_t(options.store_gigabytes * 1e9);
 
   LineLog log;
   const auto write_line = [&log](std::string_view line) { log.write(line); };
@@ -124,6 +158,7 @@ int run(Options options) {
   options.http.on_fault = [&](std::string_view id, std::string_view what) {
     log.write(fmt::format("request={} fault: {}", id, what));
   };
+  options.service.store.log = [&](const std::string& line) { log.write(line); };
   if (!options.quiet)
     options.http.on_access = [&](const serve::AccessRecord& r) {
       log.write(fmt::format("{} {} {} status={} bytes={} ms={:.1f} request={} client={} peer={}", "http",
@@ -202,6 +237,15 @@ std::function<int()> setup(CLI::App& app) {
   app.add_option("--step-tokens", o->model.shape.step_tokens,
                  "the most tokens of a step (default: 512, GPU 2048)")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--page-tokens", o->model.shape.page_tokens, "tokens of a page of the KV cache")
+      ->capture_default_str();
+  app.add_option("--kv-store", o->store,
+                 "folder where computed pages are kept across restarts; they hold the prompts' tokens "
+                 "(default: nowhere)");
+  app.add_option("--kv-store-gb", o->store_gigabytes, "the most that all its files may take")
+      ->check(CLI::Range(0.001, 1e6))
+      ->capture_default_str();
+  app.add_flag("!--no-profile", o->profile, "leave out what cairn tune found for this model and machine");
   app.add_option("--tls-cert", o->http.tls_certificate, "certificate chain, PEM: serve https");
   app.add_option("--tls-key", o->http.tls_key, "its private key, PEM");
   app.add_option(
@@ -219,6 +263,9 @@ std::function<int()> setup(CLI::App& app) {
       ->check(CLI::Range(0.0, 86400.0))
       ->capture_default_str();
   app.add_flag("-q,--quiet", o->quiet, "no line per request on stderr");
+  for (const char* name :
+       {"--threads", "--max-sequences", "--step-tokens", "--max-token-gap", "--page-tokens", "--kv"})
+    o->tuned.push_back(app.get_option(name));
   return [o] { return run(*o); };
 }
 

@@ -85,6 +85,16 @@ std::optional<Profile> read_profile(const std::filesystem::path& path) {
   number("page", "page");
   number("gap_ms", "gap");
   if (const auto kv = formats::optional_string(*settings, "kv", file); kv && !kv->empty()) apply("kv", *kv);
+  if (const auto* load = formats::optional_object(json, "load", file)) {
+    p.load.clients =
+        int(formats::optional_int(*load, "clients", 1, 1'000'000, file).value_or(p.load.clients));
+    const auto tokens = [&](const char* name, int64_t& value) {
+      value = formats::optional_int(*load, name, 0, int64_t{1} << 40, file).value_or(value);
+    };
+    tokens("prompt_tokens", p.load.prompt_tokens);
+    tokens("answer_tokens", p.load.answer_tokens);
+    tokens("shared_tokens", p.load.shared_tokens);
+  }
   p.answer_tokens_per_second =
       formats::optional_number(json, "answer_tokens_per_second", 0, 1e12, file).value_or(0);
   return p;

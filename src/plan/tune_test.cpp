@@ -71,6 +71,7 @@ TEST_F(ProfileFile, ComesBackAsItWasWritten) {
   Profile p;
   p.model = "m.gguf", p.fingerprint = "ab12", p.machine = "a box", p.when = "2026-11-23";
   p.settings = {2, 24, 256, 0.05, 16, "q8_0"};
+  p.load.clients = 77;
   const auto path = profile_path(p.fingerprint, p.machine);
   EXPECT_NE(path, profile_path(p.fingerprint, "another box"));
   EXPECT_FALSE(read_profile(path));
@@ -78,6 +79,7 @@ TEST_F(ProfileFile, ComesBackAsItWasWritten) {
   const auto back = read_profile(path);
   ASSERT_TRUE(back);
   EXPECT_EQ(back->fingerprint, p.fingerprint);
+  EXPECT_EQ(back->load.clients, 77);
   EXPECT_EQ(back->settings.threads, 2);
   EXPECT_EQ(back->settings.max_sequences, 24);
   EXPECT_EQ(back->settings.step_tokens, 256);
