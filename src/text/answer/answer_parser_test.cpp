@@ -2,9 +2,12 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+
 #include "text/answer/answer_testing.h"
 #include "text/answer/formats.h"
 #include "text/answer/tag_pattern.h"
+#include "text/constrain/piece_tokenizer_testing.h"
 
 namespace cairn::text {
 namespace {
@@ -456,6 +459,60 @@ TEST(AnswerParser, LongAnswersTakeLinearTime) {
   AnswerParser spaces(format("hermes"), "", tools(), true, true);
   for (int i = 0; i < 300'000; ++i) spaces.add(" ");
   EXPECT_EQ(spaces.finish().content.size(), 300'000u);
+}
+
+// Whitespace may stand in many places, and none of them is read again for every piece.
+TEST(AnswerParser, FloodsOfWhitespaceTakeLinearTime) {
+  const std::string dsml = "<｜DSML｜function_calls><｜DSML｜invoke name=\"f\">";
+  const std::vector<std::pair<std::string_view, std::string>> starts = {
+      {"hermes", "<tool_call>"},
+      {"hermes", "<tool_call>{"},
+      {"hermes", "<tool_call>{\"name\":"},
+      {"hermes", "<tool_call>{\"name\":\"f\",\"arguments\":{"},
+      {"qwen3-coder", "<tool_call><function="},
+      {"qwen3-coder", "<tool_call><function=f"},
+      {"qwen3-coder", "<tool_call><function=f>"},
+      {"qwen3-coder", "<tool_call><function=f><parameter="},
+      {"qwen3-coder", "<tool_call><function=f><parameter=n>"},
+      {"qwen3-coder", "<tool_call><function=f><parameter=s>x</parameter>"},
+      {"deepseek-dsml", dsml},
+      {"functionary", "<function=f>"},
+      {"functionary", "<function=f>{}"},
+      {"lfm2", "<|tool_call_start|>[f("},
+      {"lfm2", "<|tool_call_start|>[f(s"},
+      {"lfm2", "<|tool_call_start|>[f(s="},
+      {"mistral-args", "[TOOL_CALLS]f"},
+      {"mistral-args", "[TOOL_CALLS]f[CALL_ID]"},
+      {"gemma-4", "<|tool_call>call:f{"},
+      {"command-r", "Action:"}};
+  const auto begin = std::chrono::steady_clock::now();
+  for (const auto& [row, start] : starts) {
+    AnswerParser parser(format(row), "", tools(), true, true);
+    parser.add(start);
+    for (int i = 0; i < 50'000; ++i) parser.add("\n");
+    parser.finish();
+    const AnswerCase flood{format(row), "", start + std::string(700, ' ') + "x</tool_call>", tools()};
+    ASSERT_EQ(parse_in_pieces(flood, [](size_t) { return 1; }), parse_whole(flood)) << start;
+  }
+  // Linear is some 20 ms; reading again from the start would be 25 G steps.
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+}
+
+TEST(AnswerFormat, SpecialTokensThatTheParserSees) {
+  const auto tokenizer = testing::PieceTokenizer::bytes_and(
+      {"<think>"},
+      {"<|im_start|>", "<tool_call>", "</tool_call>", "<|start|>", "<|channel|>", "<|message|>"});
+  const auto texts = [&](std::string_view chat_template) {
+    const AnswerFormat found = AnswerFormat::detect(chat_template, tokenizer);
+    std::string text;
+    for (TokenId id : found.visible_special()) text += tokenizer.piece(id);
+    return text;
+  };
+  EXPECT_EQ(texts("<tool_call>"), "<tool_call></tool_call>");
+  EXPECT_EQ(texts("<|channel|> <|message|> functions."), "<|start|><|channel|><|message|><|end|>");
+  // A template that says nothing, and a vocabulary that does.
+  EXPECT_EQ(AnswerFormat::detect("{{ messages }}", tokenizer).name(), "hermes");
+  EXPECT_EQ(AnswerFormat::detect("{{ messages }}").name(), "plain");
 }
 
 }  // namespace

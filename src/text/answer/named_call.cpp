@@ -64,7 +64,10 @@ class NamedCall : public CallReader {
       const Match begin = take_tag(form_.begin, ahead);
       if (begin != Match::yes) return begin == Match::more ? Progress::more : Progress::failed;
     }
-    if (!skip_space(ahead)) return in.last ? Progress::failed : Progress::more;
+    const size_t behind_begin = at;
+    const bool something = skip_space(ahead);
+    if (at - behind_begin > kMostSpace) return Progress::failed;
+    if (!something) return in.last ? Progress::failed : Progress::more;
     size_t from = at;
     Progress progress = Progress::failed;
     if (!name_at(ahead, progress)) return at == in.text.size() && !in.last ? Progress::more : progress;
@@ -100,10 +103,8 @@ class ValueCall : public NamedCall {
 
   Progress read_arguments(Cursor& in, CallSink& sink) override {
     if (state_ == State::before) {
-      size_t at = in.at;
-      Cursor ahead{in.text, at, in.last};
-      if (!skip_space(ahead)) return in.last ? Progress::failed : Progress::more;
-      const char c = in.text[at];
+      if (!skip_space(in)) return in.last ? Progress::failed : Progress::more;
+      const char c = in.text[in.at];
       if (c != '{' && c != '"') {
         const Match end = at_end(in);
         if (end == Match::more) return Progress::more;
@@ -112,7 +113,6 @@ class ValueCall : public NamedCall {
         sink.arguments("{}");
         return Progress::done;
       }
-      in.at = at;
       begin(sink);
       state_ = c == '{' ? State::object : State::text;
     }
@@ -124,6 +124,7 @@ class ValueCall : public NamedCall {
       state_ = State::behind;
     }
     if (form_.end.empty()) return Progress::done;
+    skip_space(in);
     return take_tag(form_.end, in) == Match::more ? Progress::more : Progress::done;
   }
 
@@ -143,6 +144,7 @@ class ParameterCall : public NamedCall {
   Progress read_arguments(Cursor& in, CallSink& sink) override {
     while (true) {
       if (state_ == State::between) {
+        skip_space(in);
         Cursor open{in.text, in.at, false};  // what is cut here stays a cut call
         const Match parameter = read_key(open, sink);
         if (parameter == Match::more) return Progress::more;
@@ -329,9 +331,8 @@ class PythonCall : public NamedCall {
         if (!complete) return Progress::more;
         state_ = State::comma;
       }
-      size_t at = in.at;
-      Cursor ahead{in.text, at, in.last};
-      if (!skip_space(ahead)) return Progress::more;
+      if (!skip_space(in)) return Progress::more;
+      const size_t at = in.at;
       const char c = in.text[at];
       if (state_ == State::open) {
         if (c != '(') return Progress::failed;
@@ -347,17 +348,18 @@ class PythonCall : public NamedCall {
         in.at = at + 1;
         state_ = State::key;
       } else {
-        const size_t equals = in.text.find('=', at);
-        const std::string_view key = trim(in.text.substr(at, std::min(equals, in.text.size()) - at));
-        if (key.size() > kMostName || (!key.empty() && !is_name(key))) return broken(sink);
-        if (equals == std::string_view::npos) return Progress::more;
+        const std::string_view near = in.text.substr(at, kMostName);
+        const size_t length = std::min(near.find('='), near.size());
+        const std::string_view key = trim(near.substr(0, length));
+        if (length == kMostName || (!key.empty() && !is_name(key))) return broken(sink);
+        if (length == near.size()) return Progress::more;
         if (key.empty()) return broken(sink);
         std::string json = keys_++ == 0 ? "{\"" : ", \"";
         if (!begun_) begin(sink);
         append_escaped(key, json);
         json += "\": ";
         sink.arguments(json);
-        in.at = equals + 1;
+        in.at = at + length + 1;
         literal_ = {};
         empty_ = true;
         state_ = State::value;

@@ -32,7 +32,8 @@ Match match_tag(std::string_view pattern, std::string_view text, bool last, size
 Match take_tag(std::string_view pattern, Cursor& in) {
   if (pattern.empty()) return Match::no;
   size_t at = in.at;
-  while (at < in.text.size() && is_space(in.text[at])) ++at;
+  while (at < in.text.size() && is_space(in.text[at]))
+    if (++at - in.at > kMostSpace) return Match::no;
   if (at == in.text.size()) return in.last ? Match::no : Match::more;
   size_t length = 0;
   const Match match = match_tag(pattern, in.text.substr(at), in.last, length);

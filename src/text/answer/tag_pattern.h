@@ -20,7 +20,8 @@ enum class Match {
   yes,
 };
 
-// Longer runs of whitespace than this do not match '~', which bounds what has to be held back.
+// Longer runs of whitespace than this do not match '~' or stand before a tag, which bounds what has to be
+// held back and read again.
 constexpr size_t kMostSpace = 256;
 
 bool is_space(char c);
