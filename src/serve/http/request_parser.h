@@ -63,8 +63,10 @@ class RequestParser {
   const size_t header_limit_, body_limit_;
   State state_ = State::head;
   bool started_ = false;
-  size_t skipped_ = 0;  // empty lines before the request line
-  size_t checked_ = 0;  // bytes of whole lines that are checked
+  bool unfinished_ = false;  // a chunk's header or the trailer needs more bytes
+  size_t skipped_ = 0;       // empty lines before the request line
+  size_t scanned_ = 0;       // bytes of the unfinished line that are looked at
+  size_t checked_ = 0;       // bytes of whole lines that are checked
   size_t lines_ = 0;
   size_t framing_bytes_ = 0;  // of the body, chunk headers included
   RequestHead head_;
