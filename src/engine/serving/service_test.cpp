@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <future>
 #include <random>
 
 #include "base/error.h"
@@ -320,15 +321,14 @@ TEST(Service, CancelsWithinAStepAndTurnsAwayWhatIsTooMuch) {
   endless.ignore_end = true;
   std::vector<std::shared_ptr<Recorder>> recorders;
   std::vector<RequestId> ids;
-  std::mutex started;
-  started.lock();
+  std::promise<void> started;
   for (int i = 0; i < 3; ++i) {
     recorders.push_back(std::make_shared<Recorder>());
-    if (i == 0) recorders[0]->on_first_piece = [&] { started.unlock(); };
+    if (i == 0) recorders[0]->on_first_piece = [&] { started.set_value(); };
     ids.push_back(service.submit(endless, recorders.back()));
   }
   EXPECT_THROW(service.submit(endless, std::make_shared<Recorder>()), Error);
-  started.lock();
+  started.get_future().wait();
   service.cancel(ids[0]);
   service.cancel(ids[1]);
   service.cancel(12345);
