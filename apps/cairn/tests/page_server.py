@@ -102,6 +102,7 @@ class Api(http.server.ThreadingHTTPServer):
     """requests: the bodies of /v1/chat/completions so far. key: asked for when set. gone: streams whose client left."""
 
     daemon_threads = True
+    request_queue_size = 64
     block_on_close = False
 
     def __init__(self, port=0):

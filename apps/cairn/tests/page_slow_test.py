@@ -182,18 +182,21 @@ class Chat(PageTest):
         self.assertTrue(page.js("document.querySelector('[aria-label=\"Earlier answer\"]').disabled"))
 
     def test_edit_replaces_what_came_after_and_can_be_undone(self):
-        page = self.open()
+        page = self.open(dark=True)
         self.send("first")
         self.send("second")
         page.js("document.querySelectorAll('.message.user')[0].querySelector('[aria-label^=Edit]').click()")
         page.js("document.querySelector('.edit textarea').value = ''")
         page.type("changed")
         self.look("edit")
+        self.audit("edit")
         page.key("Enter", ctrl=True)
         page.wait("document.querySelectorAll('.message').length === 2")
         page.wait(DONE)
         self.assertEqual(self.text(".prose"), "You said: changed")
         self.assertEqual([m["content"] for m in self.api.requests[-1]["messages"]], ["changed"])
+        self.look("undo")
+        self.audit("undo")
         page.click(".toast .quiet-button")
         page.wait("document.querySelectorAll('.message').length === 4")
         self.assertEqual(self.text(".prose"), "You said: second")
@@ -214,17 +217,19 @@ class Chat(PageTest):
         page.click(".reasoning summary")
         self.assertIn("seven is prime".lower(), self.text(".reasoning-text").lower())
         self.look("reasoning")
+        self.audit("reasoning")
         self.send("next")
         self.assertNotIn("prime", json.dumps(self.api.requests[-1]))
 
     def test_tool_calls_are_shown_and_answered(self):
-        page = self.open()
+        page = self.open(dark=True)
         self.send("weather in Berlin")
         self.assertIn("get_weather", self.text(".tool-head"))
         self.assertEqual(json.loads(self.text(".tool-call pre")), {"city": "Berlin", "days": 3})
         page.js("document.querySelector('.tool-results textarea').focus()")
         page.type("12 degrees")
         self.look("tools")
+        self.audit("tools")
         page.click(".tool-results button")
         page.wait("document.querySelectorAll('.message').length === 4")
         page.wait(DONE)
@@ -268,7 +273,7 @@ class Chat(PageTest):
         page.wait(DONE)
 
     def test_chats_are_renamed_deleted_exported_and_imported(self):
-        page = self.open()
+        page = self.open(dark=True)
         self.send("keep me")
         page.key("k", ctrl=True)
         self.send("drop me")
@@ -276,6 +281,7 @@ class Chat(PageTest):
         page.wait("document.querySelector('dialog[open] input')")
         page.type("A new name")
         self.look("rename")
+        self.audit("rename")
         page.key("Enter")
         page.wait("!document.querySelector('dialog')")
         titles = "[...document.querySelectorAll('.chat-title')].map((t) => t.textContent)"
@@ -343,6 +349,7 @@ class Chat(PageTest):
         page = self.open()
         page.wait("document.querySelector('dialog[open] input[type=password]')")
         self.look("key")
+        self.audit("key")
         for wrong in ("wrong", "\u043a\u043b\u044e\u0447"):  # the second cannot even be sent
             page.type(wrong)
             page.js("document.querySelector('dialog').dataset.answered = 1")
@@ -389,11 +396,12 @@ class Trouble(PageTest):
 
     def test_a_busy_server_is_asked_again(self):
         self.allowed = ["429 (Too Many Requests)"]
-        page = self.open()
+        page = self.open(dark=True)
         self.send("busy?", done=False)
         page.wait("document.querySelector('.notice')?.innerText.includes('Trying again in 2 s')")
         self.assertIn("64 requests are waiting", self.text())
         self.look("busy")
+        self.audit("busy")
         page.wait(DONE)
         self.assertEqual(self.text(".prose"), "There was room.")
         self.assertEqual(page.js("document.querySelectorAll('.notice').length"), 0)
@@ -433,6 +441,7 @@ class Trouble(PageTest):
         self.assertLessEqual(page.js("document.documentElement.scrollWidth - innerWidth"), 0)
         self.assertLessEqual(page.js("document.querySelector('#thread').scrollWidth - document.querySelector('#thread').clientWidth"), 0)
         self.look("hostile")
+        self.audit("hostile")
         self.assertIn("user\u202e", page.js("(async () => { let copied; document.execCommand = () => 0; "
                       "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (t) => { copied = t; }}}); "
                       "document.querySelector('.code button').click(); await 0; return copied; })()"))
@@ -633,6 +642,7 @@ class Everyone(PageTest):
         self.send("arabic")
         self.assertEqual(page.js("[...document.querySelectorAll('.prose p')].map((p) => getComputedStyle(p).direction)"), ["rtl", "rtl", "rtl", "ltr"])
         self.look("rtl")
+        self.audit("rtl")
 
 
 class Phone(PageTest):
