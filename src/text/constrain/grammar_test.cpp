@@ -2,8 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cmath>
+#include <ctime>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -29,6 +30,9 @@ const PieceTokenizer& tokenizer() {
       {"<|call|>", "<|other|>"});
   return made;
 }
+
+// Of this process: a busy machine makes no test fail.
+double cpu_seconds() { return double(std::clock()) / CLOCKS_PER_SEC; }
 
 class Constrain : public ::testing::Test {
  protected:
@@ -96,9 +100,9 @@ TEST_F(Constrain, RegexErrorsNameTheOffset) {
 }
 
 TEST_F(Constrain, LargeRepeatsAreCountedNotCopied) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = cpu_seconds();
   const auto grammar = compiler.regex("(?:[a-z]{1,1000000000} ){2,1000000000}x{1000000000}");
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(100));
+  EXPECT_LT(cpu_seconds() - start, 0.1);
   GrammarMatcher matcher(grammar);
   EXPECT_FALSE(GrammarMatcher(grammar).accept_text("a  "));
   EXPECT_TRUE(matcher.accept_text("a b x"));
@@ -476,12 +480,12 @@ TEST_F(Constrain, CacheIsKeptAndBounded) {
 
 TEST_F(Constrain, HostileGrammarsEndSoon) {
   const auto soon = [&](const std::function<void()>& run, const std::string& name) {
-    const auto start = std::chrono::steady_clock::now();
+    const double start = cpu_seconds();
     try {
       run();
     } catch (const Error&) {
     }
-    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(3)) << name;
+    EXPECT_LT(cpu_seconds() - start, 3) << name;
   };
   soon([&] { compiler.regex(std::string(100'000, '(')); }, "groups");
   std::string doubling = "a";

@@ -108,7 +108,6 @@ void run(const std::filesystem::path& folder, const std::string& name, Totals& t
       const std::string what = error.what();
       EXPECT_TRUE(what.starts_with("#") || what.starts_with("nothing can match")) << where << ": " << what;
       ++totals.refused;
-      if (std::getenv("CONSTRAIN_SHOW")) std::printf("refused %s: %s\n", where.c_str(), what.c_str());
       // A schema that nothing fits must have no valid instance.
       if (what.find("no value fits") != what.npos || what.starts_with("nothing can match"))
         for (const auto& test : group["tests"]) {
@@ -159,7 +158,23 @@ TEST(JsonSchemaData, NothingIsMisaccepted) {
       "schemas: %d accepted, %d refused; instances: %d valid (%d in another order, %d not written), %d "
       "invalid\n",
       totals.accepted, totals.refused, totals.valid, totals.reordered, totals.strict, totals.invalid);
-  for (const auto& label : strict) std::printf("not written: %s\n", label.c_str());
+  EXPECT_GE(totals.accepted, 430);
+  EXPECT_GT(totals.invalid, 1000);
+  // What docs/constrained-output.md says is not written although it is valid: formats bind and are subsets,
+  // large numbers have no exponent, and three single cases.
+  const std::vector<std::string> known = {
+      "draft2020-12/format.json: ",
+      "/optional/format/",
+      "/optional/bignum.json: ",
+      "/optional/float-overflow.json: ",
+      "/const.json: float and integers are equal up to 64-bit representation limits / float is valid",
+      "/vocabulary.json: schema that uses custom metaschema",
+      "draft7/ref.json: ref overrides any sibling keywords / ref valid, maxItems ignored"};
+  for (const auto& label : strict)
+    EXPECT_TRUE(std::any_of(known.begin(), known.end(),
+                            [&](const std::string& part) { return label.find(part) != label.npos; }))
+        << label << " is valid and not written";
+  EXPECT_LE(totals.strict, 87);
 }
 
 }  // namespace
