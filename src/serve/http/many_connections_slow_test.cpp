@@ -167,6 +167,42 @@ TEST(ManyConnections, DrainUnderLoadLosesNoAnswerItBegan) {
   EXPECT_GT(complete, 32);
 }
 
+TEST(ManyConnections, AHundredThousandRequestsLeaveNothingBehind) {
+  RunningServer running({}, [](HttpServer& server) {
+    server.route("POST", "/stream", [](HttpRequest request, std::shared_ptr<Reply> reply) {
+      reply->start(200, "text/event-stream");
+      for (int i = 0; i < 5; ++i) reply->write("data: " + request.body + "\n\n");
+      reply->finish();
+    });
+  });
+  std::atomic<int> served{0}, failed{0};
+  const auto serve = [&](int requests) {
+    std::vector<std::thread> clients;
+    for (int t = 0; t < 8; ++t)
+      clients.emplace_back([&, requests] {
+        for (int i = 0; i < requests / 8;) {
+          Client client =
+              running.client();  // a hundred requests for each connection, of which some are killed
+          for (int j = 0; j < 100; ++j, ++i)
+            ++(client.ask("POST", "/stream", "", std::string(size_t(j), 'x')).complete ? served : failed);
+          client.send("POST /stream HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhalf");
+          client.kill(i % 200 == 0);
+        }
+      });
+    for (auto& thread : clients) thread.join();
+    EXPECT_TRUE(eventually([&] { return running.server().stats().connections == 0; }));
+  };
+  serve(20'000);
+  const size_t warm = resident_bytes();
+  serve(80'000);
+  const auto grown = int64_t(resident_bytes()) - int64_t(warm);
+  std::printf("%d requests served, memory grew by %ld KB after the first 20,000\n", served.load(),
+              long(grown / 1024));
+  EXPECT_EQ(failed, 0);
+  EXPECT_LT(grown, 1 << 20);
+  EXPECT_EQ(running.server().stats().body_bytes, 0);
+}
+
 TEST(ManyConnections, ManySlowLorisesDoNotHoldTheServer) {
   HttpOptions options;
   options.head_timeout = 1s;
