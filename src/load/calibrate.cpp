@@ -72,10 +72,17 @@ class Calibration {
     }
   }
 
-  // The ids of " a b c", empty when the server does not say.
+  // The ids of " a b c" without what the server puts before every text; empty when it does not say.
   std::vector<int32_t> tokenize(const std::vector<std::string>& words) {
     std::string text;
     for (const auto& word : words) text += " " + word;
+    auto ids = ask_tokenize(text);
+    if (ids.size() > begin_.size() && std::equal(begin_.begin(), begin_.end(), ids.begin()))
+      ids.erase(ids.begin(), ids.begin() + std::ptrdiff_t(begin_.size()));
+    return ids;
+  }
+
+  std::vector<int32_t> ask_tokenize(const std::string& text) {
     std::vector<int32_t> ids;
     for (; form_ < 2; ++form_) {
       const auto body = form_ == 0
@@ -110,6 +117,7 @@ class Calibration {
 
   bool tokenize_words() {
     const auto all = facts_.alphabet.words;
+    begin_ = ask_tokenize("");
     const auto found = tokenize(all);
     if (found.empty()) return false;
     std::vector<std::string> single;
@@ -172,7 +180,8 @@ class Calibration {
   Client& client_;
   const CalibrationOptions& options_;
   ServerFacts facts_;
-  int form_ = 0;  // of /tokenize: llama.cpp's, vLLM's, none
+  std::vector<int32_t> begin_;  // what /tokenize gives for no text: mostly nothing, or a begin of text
+  int form_ = 0;                // of /tokenize: llama.cpp's, vLLM's, none
 };
 
 }  // namespace

@@ -261,6 +261,42 @@ TEST(Calibrate, LearnsTheModelAndTheLengthsFromUsage) {
   EXPECT_EQ(12 + std::count(text.begin(), text.end(), ' ') * 3 / 2, 300);
 }
 
+TEST(Calibrate, KeepsWordsThatAreOneTokenBehindTheBeginOfText) {
+  ScriptedServer server([](int, const nlohmann::json& body) {
+    auto script = paced(1ms, 1ms, 1);
+    const auto& prompt = body["prompt"];
+    script.prompt_tokens = prompt.is_array()
+                               ? int64_t(prompt.size())
+                               : 1 + std::count(prompt.get_ref<const std::string&>().begin(),
+                                                prompt.get_ref<const std::string&>().end(), ' ');
+    return script;
+  });
+  server.tokenizes = true;
+  boost::asio::io_context io;
+  Client client(io, parse_target(server.url()));
+  CalibrationOptions options;
+  options.api = Api::completions;
+  auto facts = calibrate(io, client, options);
+  EXPECT_EQ(facts.tokenizer, "tokenize");
+  EXPECT_EQ(facts.alphabet.tokens_per_word, 1);
+  EXPECT_EQ(facts.alphabet.overhead_tokens, 1);
+  EXPECT_GT(facts.alphabet.words.size(), 200u);
+  EXPECT_LT(facts.alphabet.words.size(), common_words().size());
+  for (const auto& word : facts.alphabet.words) EXPECT_EQ(word.find('x'), word.npos) << word;
+  EXPECT_EQ(std::count(facts.alphabet.ids.begin(), facts.alphabet.ids.end(), 1), 0)
+      << "no begin of text inside";
+  options.token_ids = true;
+  facts = calibrate(io, client, options);
+  RequestStyle style;
+  style.api = Api::completions;
+  style.token_ids = true;
+  Session session;
+  Turn turn;
+  turn.prompt = {{7, 123}};
+  EXPECT_EQ(nlohmann::json::parse(Conversation(style, facts.alphabet, session).body(turn))["prompt"].size(),
+            123u);
+}
+
 TEST(Calibrate, SaysWhatTheServerSaid) {
   ScriptedServer server([](int, const nlohmann::json&) {
     Script script;

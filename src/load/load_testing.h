@@ -51,6 +51,18 @@ class ScriptedServer {
       reply->respond(
           {200, "application/json", R"({"object":"list","data":[{"id":"scripted","owned_by":"test"}]})", {}});
     });
+    // One token per word behind a begin of text; words with an 'x' are two.
+    server_.route("POST", "/tokenize",
+                  [this](serve::HttpRequest request, std::shared_ptr<serve::Reply> reply) {
+                    const auto body = nlohmann::json::parse(request.body);
+                    if (!tokenizes || !body.contains("content"))
+                      return reply->respond({404, "application/json", "{}", {}});
+                    nlohmann::json ids{1};
+                    const auto& text = body["content"].get_ref<const std::string&>();
+                    for (size_t i = 0; i < text.size(); ++i)
+                      if (text[i] == ' ' || text[i] == 'x') ids.push_back(100 + text[i + 1]);
+                    reply->respond({200, "application/json", nlohmann::json{{"tokens", ids}}.dump(), {}});
+                  });
     port_ = server_.listen();
     running_ = std::thread([this] { server_.run(); });
   }
@@ -70,6 +82,7 @@ class ScriptedServer {
     return all;
   }
   serve::HttpServer& server() { return server_; }
+  std::atomic<bool> tokenizes{false};
 
  private:
   static serve::HttpOptions options() {
