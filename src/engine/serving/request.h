@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "engine/answer_writer.h"
+#include "text/constrain/grammar.h"
 
 namespace cairn::engine {
 
@@ -24,6 +25,7 @@ struct GenerateRequest {
   int64_t max_tokens = 0;         // of each answer; 0: as many as the context has room for
   bool ignore_end = false;        // go on after an end-of-turn token
   bool reuse = true;              // take keys and values from the prefix cache
+  text::GrammarPtr grammar;       // what the answers may be; null: anything
   std::vector<text::TokenId> visible_special = {};
   // No answer: the mean of the prompt's final hidden states, scaled to length 1.
   bool embed = false;

@@ -44,13 +44,21 @@ struct Service::Job {
 // One answer, or a prompt to embed.
 struct Service::Sequence {
   Sequence(kv::KvPool& pool, std::shared_ptr<Job> of, int index, const text::Tokenizer& tokenizer,
-           int32_t vocabulary)
+           int32_t vocabulary, MaskWorkers& masks)
       : job(std::move(of)),
         answer(index),
         cache(pool),
         known(job->request.prompt),
         writer(tokenizer, job->request.sampling, vocabulary, index,
-               {job->max_answer, job->request.ignore_end, job->request.visible_special}) {}
+               {job->max_answer, job->request.ignore_end, job->request.visible_special}) {
+    if (!job->request.grammar) return;
+    mask.emplace(job->request.grammar, vocabulary);
+    writer.set_mask(&*mask);
+    mask_ready = masks.prepare(*mask);  // while the prompt is read
+  }
+  ~Sequence() {
+    if (mask_ready.valid()) mask_ready.wait();
+  }
 
   int64_t prompt_tokens() const { return int64_t(job->request.prompt.size()); }
   int64_t max_tokens() const { return prompt_tokens() + job->max_answer; }
@@ -66,6 +74,8 @@ struct Service::Sequence {
   int answer = 0;
   kv::Sequence cache;
   std::vector<text::TokenId> known;  // the prompt and what has been answered
+  std::optional<text::GrammarMask> mask;
+  std::future<void> mask_ready;  // of the next token; invalid: nobody computes it
   AnswerWriter writer;
   std::vector<double> hidden_sum;  // embeddings
   double admitted = 0, first_token = 0, last_token = 0;
@@ -92,7 +102,8 @@ Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const Service
     : engine_(engine),
       tokenizer_(tokenizer),
       options_(options),
-      policy_(make_policy(options.policy, options.scheduling)) {
+      policy_(make_policy(options.policy, options.scheduling)),
+      masks_(std::min(8, engine.threads() / 4)) {
   const int64_t rows = engine.bounds().logits;
   if (options_.max_running <= 0 || options_.max_running > rows) options_.max_running = rows;
   rows_alike_ = engine.memory().place == Place::cpu || options.reuse_answers;
@@ -246,7 +257,7 @@ void Service::take_inbox() {
     const int answers = job->request.embed ? 1 : job->request.sampling.n;
     for (int i = 0; i < answers; ++i) {
       auto s = std::make_unique<Sequence>(engine_.kv(), job, i, tokenizer_,
-                                          int32_t(engine_.model().vocabulary_size));
+                                          int32_t(engine_.model().vocabulary_size), masks_);
       s->id = ++next_sequence_;
       enqueue(std::move(s));
     }
@@ -528,7 +539,9 @@ void Service::advance(Sequence& s, const float* hidden, std::span<float> scores,
     if (s.left() == 0) s.finish = Finish::end_of_turn;
     return;
   }
+  if (s.mask_ready.valid()) s.mask_ready.get();
   const auto written = s.writer.next(scores);
+  if (s.mask && !written.finish) s.mask_ready = masks_.prepare(*s.mask);  // while the next step runs
   if (written.token) {
     const double now = now_seconds();
     s.known.push_back(*written.token);

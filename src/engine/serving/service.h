@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "engine/scheduling/policy.h"
 #include "engine/serving/histogram.h"
+#include "engine/serving/mask_workers.h"
 #include "engine/serving/request.h"
 #include "kv/page_store.h"
 #include "kv/prefix_tree.h"
@@ -102,6 +103,8 @@ class Service {
   std::unique_ptr<kv::PageStore> store_;      // null: nothing is kept on disk
   bool rows_alike_ = false;                   // rows of prompts and answers have the same bits
   bool length_matters_ = false;               // keys depend on how long the sequence may become
+
+  MaskWorkers masks_;  // sequences wait for it before they go
 
   // Of the engine thread.
   std::vector<std::unique_ptr<Sequence>> running_, waiting_;

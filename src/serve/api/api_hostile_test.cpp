@@ -315,7 +315,7 @@ TEST(Hostile, KnownFieldsThatAreNotSupportedAreRefusedWithTheirReason) {
 TEST(Hostile, APromptPastTheContextNamesBothNumbers) {
   for (const char* path :
        {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings"}) {
-    const std::string text = repeated("word", 2000, " ");
+    const std::string text = repeated("word", 3000, " ");
     Json body = valid(path);
     for (const char* name : {"prompt", "input"})
       if (body.contains(name)) body[name] = text;
@@ -323,7 +323,7 @@ TEST(Hostile, APromptPastTheContextNamesBothNumbers) {
     const auto answer = server().post(path, body.dump());
     EXPECT_EQ(answer.status, 400) << path;
     const auto message = message_of(parsed(answer));
-    EXPECT_NE(message.find("512"), message.npos) << message;
+    EXPECT_NE(message.find("1024"), message.npos) << message;
     EXPECT_NE(message.find("the prompt has "), message.npos) << message;
   }
   expect_refused(kChat, R"({"max_tokens":2000000000,"messages":[{"role":"user","content":"Hi"}]})", "");

@@ -52,7 +52,7 @@ struct Shipped {
     engine::EngineOptions o;
     o.threads = 2;
     o.place = engine::Place::cpu;
-    o.context = 512;
+    o.context = 1024;
     o.cache_tokens = 16384;
     o.step_logits = 32;
     return o;

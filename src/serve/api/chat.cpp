@@ -239,7 +239,8 @@ void chat_completions(Serving& serving, const HttpRequest& http, Json body,
   plan.id = http.id;
   plan.path = http.path;
   plan.logprobs = options.logprobs;
-  prepare_chat(serving, std::move(input), request, plan);
+  prepare_chat(serving, std::move(input), body, member(body, "response_format"), "response_format", request,
+               plan);
   plan.prompts.push_back(std::move(request));
   generate(serving, std::move(plan), chat_facade(serving, reply, options, http.id), reply);
 }

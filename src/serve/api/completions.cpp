@@ -1,6 +1,7 @@
 // POST /v1/completions
 #include <fmt/format.h>
 
+#include "serve/api/constraint.h"
 #include "serve/api/endpoints.h"
 #include "serve/api/facade.h"
 #include "serve/api/prompt.h"
@@ -167,6 +168,7 @@ void completions(Serving& serving, const HttpRequest& http, Json body, const std
            "'best_of' is {} and 'n' is {}; only equal numbers are supported", best, request.sampling.n);
   request.sampling.logprobs = options.logprobs >= 0 ? std::max(1, options.logprobs) : 0;
   request.max_tokens = whole(body, "max_tokens", 16);
+  read_constraint(body, member(body, "response_format"), "response_format", {}, false, serving, request);
 
   GenerationPlan plan;
   plan.id = http.id;

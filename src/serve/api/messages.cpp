@@ -249,7 +249,7 @@ void messages(Serving& serving, const HttpRequest& http, Json body, const std::s
   plan.id = http.id;
   plan.path = http.path;
   plan.name_stop = true;
-  prepare_chat(serving, chat_input(body), request, plan);
+  prepare_chat(serving, chat_input(body), body, nullptr, "", request, plan);
   const auto prompt_tokens = int64_t(request.prompt.size());
   plan.prompts.push_back(std::move(request));
   generate(serving, std::move(plan),
@@ -262,7 +262,7 @@ void count_message_tokens(Serving& serving, const HttpRequest& http, Json body,
   engine::GenerateRequest request;
   GenerationPlan plan;
   plan.id = http.id;
-  prepare_chat(serving, chat_input(body), request, plan);
+  prepare_chat(serving, chat_input(body), body, nullptr, "", request, plan);
   HttpResponse response;
   response.body = fmt::format("{{\"input_tokens\":{}}}", request.prompt.size());
   reply->respond(std::move(response));

@@ -4,6 +4,7 @@
 
 #include "formats/untrusted_text.h"
 #include "serve/api/api_error.h"
+#include "serve/api/constraint.h"
 
 namespace cairn::serve {
 namespace {
@@ -71,8 +72,8 @@ ChatPrompt render_chat(const Serving& serving, const ChatInput& input) {
   return prompt;
 }
 
-void prepare_chat(const Serving& serving, ChatInput input, engine::GenerateRequest& request,
-                  GenerationPlan& plan) {
+void prepare_chat(const Serving& serving, ChatInput input, const Json& body, const Json* format,
+                  const std::string& format_place, engine::GenerateRequest& request, GenerationPlan& plan) {
   if (const Json* effort = member(input.template_arguments, "reasoning_effort");
       effort && *effort == "none" && !input.template_arguments.contains("enable_thinking"))
     input.template_arguments["enable_thinking"] = false;
@@ -95,6 +96,11 @@ void prepare_chat(const Serving& serving, ChatInput input, engine::GenerateReque
   plan.parse = tools || serving.format.parses_reasoning();
   plan.parse_tools = tools;
   plan.prompt_tail = std::move(prompt.tail);
+  const bool in_reasoning =
+      plan.parse && text::AnswerParser(serving.format, plan.prompt_tail, nullptr, true, false).in_reasoning();
+  ToolConstraint calls;
+  if (tools) calls = {&input.tools, input.tool_choice == "required", input.tool_name, input.parallel_calls};
+  read_constraint(body, format, format_place, calls, in_reasoning, serving, request);
   if (tools) plan.tools = std::move(input.tools);
   if (input.continue_last) plan.beginning = text_of(input.messages.back(), "content");
 }

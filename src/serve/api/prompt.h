@@ -27,8 +27,10 @@ struct ChatPrompt {
 };
 ChatPrompt render_chat(const Serving&, const ChatInput&);
 
-// Renders, and fills the request's prompt and what reading its answer needs.
-void prepare_chat(const Serving&, ChatInput, engine::GenerateRequest&, GenerationPlan&);
+// Renders, and fills the request's prompt, the answer's form (constraint.h has body and format) and what
+// reading the answer needs.
+void prepare_chat(const Serving&, ChatInput, const Json& body, const Json* format,
+                  const std::string& format_place, engine::GenerateRequest&, GenerationPlan&);
 
 struct RawPrompt {
   std::vector<text::TokenId> tokens;

@@ -330,7 +330,9 @@ void responses(Serving& serving, const HttpRequest& http, Json body, const std::
   plan.id = http.id;
   plan.path = http.path;
   plan.logprobs = logprobs;
-  prepare_chat(serving, chat_input(body), request, plan);
+  const Json* text = member(body, "text");
+  prepare_chat(serving, chat_input(body), body, text ? member(*text, "format") : nullptr, "text.format",
+               request, plan);
 
   Json echoed = Json::object();
   const auto echo = [&](const char* name, Json otherwise) {

@@ -37,6 +37,21 @@ constexpr const char* kSampling = R"json({
     "description": "false: compute the whole prompt again. Not of OpenAI."},
   "user": {"type": "string", "description": "Accepted and ignored."},
 
+  "json_schema": {"type": "object", "description": "The answer is JSON of this schema (llama.cpp's name; response_format is OpenAI's)."},
+  "grammar": {"type": "string", "minLength": 1, "maxLength": 1048576, "description": "The answer follows this GBNF grammar."},
+  "regex": {"type": "string", "minLength": 1, "maxLength": 65536, "description": "The whole answer matches this."},
+  "lark": {"type": "string", "minLength": 1, "maxLength": 1048576, "description": "The answer follows this Lark grammar."},
+  "guided_json": {"type": "object", "description": "As json_schema (vLLM)."},
+  "guided_regex": {"type": "string", "minLength": 1, "maxLength": 65536, "description": "As regex (vLLM)."},
+  "guided_grammar": {"type": "string", "minLength": 1, "maxLength": 1048576, "description": "As grammar (vLLM)."},
+  "guided_choice": {"$ref": "#/components/schemas/Choices"},
+  "structured_outputs": {"type": "object", "description": "vLLM's newer names of the same.",
+    "properties": {
+      "json": {"type": "object"}, "json_object": {"type": "boolean"},
+      "regex": {"type": "string", "minLength": 1, "maxLength": 65536},
+      "grammar": {"type": "string", "minLength": 1, "maxLength": 1048576},
+      "choice": {"$ref": "#/components/schemas/Choices"}}},
+
   "min_tokens": {"type": "integer", "enum": [0], "x-cairn-reason": "a least number of tokens is not supported"},
   "stop_token_ids": {"type": "array", "maxItems": 0, "x-cairn-reason": "use stop"},
   "bad_words": {"type": "array", "maxItems": 0, "x-cairn-reason": "use logit_bias"},
@@ -48,6 +63,8 @@ constexpr const char* kSampling = R"json({
 })json";
 
 constexpr const char* kStreamOptions = R"json({
+  "Choices": {"type": "array", "minItems": 1, "maxItems": 1024,
+    "items": {"type": "string", "minLength": 1, "maxLength": 4096}, "description": "The answer is one of these."},
   "StreamOptions": {"type": "object", "properties": {
     "include_usage": {"type": "boolean", "default": false,
       "description": "One more event before [DONE], with usage and no choices."},

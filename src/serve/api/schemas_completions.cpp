@@ -21,6 +21,7 @@ constexpr const char* kCompletions = R"json({
     "logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
     "stream": {"type": "boolean", "default": false},
     "stream_options": {"$ref": "#/components/schemas/StreamOptions"},
+    "response_format": {"$ref": "#/components/schemas/ResponseFormat"},
     "suffix": {"type": "null", "x-cairn-reason": "filling in before a suffix is not supported"}}},
   "CompletionResponse": {"type": "object", "required": ["id", "object", "created", "model", "choices", "usage"],
     "properties": {

@@ -15,6 +15,7 @@ Serving::Serving(engine::Service& the_service, const text::Tokenizer& the_tokeni
       options(std::move(the_options)),
       created(unix_seconds()),
       special(the_tokenizer),
+      grammars(the_tokenizer, int32_t(the_service.engine().model().vocabulary_size)),
       workers(options.worker_threads, options.worker_queue) {
   if (const auto source = tokenizer.chat_template()) {
     const auto token_text = [&](const std::optional<text::TokenId>& id) {

@@ -17,6 +17,7 @@
 #include "text/answer/answer_format.h"
 #include "text/answer/messages.h"
 #include "text/chat_template.h"
+#include "text/constrain/grammar.h"
 
 namespace cairn::serve {
 
@@ -49,6 +50,7 @@ struct Serving {
   text::AnswerFormat format;               // plain text without a template
   std::optional<text::ChatPrompts> chats;  // with chat_template
   const SpecialTexts special;
+  mutable text::GrammarCompiler grammars;  // locks by itself
   std::atomic<bool> closing{false};
   Workers workers;  // last: its threads use the rest
 };
