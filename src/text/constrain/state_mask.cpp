@@ -111,6 +111,8 @@ std::shared_ptr<const StateMask> MaskTable::mask(const Automaton& automaton, con
     masks_.clear();
     budget_->used -= held_;
     held_ = 0;
+    if (budget_->used + size > budget_->limit)
+      return made;  // others hold it all; the next compilation makes room
   }
   if (!masks_.try_emplace(key, made).second) return masks_.at(key);  // another thread was faster
   held_ += size;
