@@ -132,7 +132,8 @@ void read_constraint(const Json& body, const Json* format, const std::string& fo
   if (sources.empty()) {
     if (tools.tools) request.grammar = from_tools(tools, in_reasoning, serving);
   } else {
-    const auto& [source, place] = sources[0];
+    const Source& source = sources[0].source;  // no structured binding: clang 14 captures none
+    const std::string& place = sources[0].place;
     if (tools.tools && (tools.required || !tools.only.empty()))
       refuse(400, place, "unsupported_value", "'{}' and a required tool call exclude each other", place);
     request.grammar = compiled(place, [&] {
