@@ -275,6 +275,32 @@ TEST(Service, RemembersAcrossRestarts) {
   std::filesystem::remove_all(folder);
 }
 
+// A grammar binds each answer by itself, in a batch and after preemptions as alone.
+TEST(Service, BindsAnswersToGrammars) {
+  Loaded model(4096), small(12 * 32);
+  text::GrammarCompiler compiler(*model.tokenizer, int32_t(model.engine.model().vocabulary_size));
+  auto requests = mixed_requests(model, 16);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    requests[i].max_tokens = 150;
+    if (i % 4 != 3) requests[i].grammar = compiler.regex(i % 2 ? "([a-z]{3,9} ){20}end" : "[0-9]{40}");
+  }
+  std::vector<std::string> expected;
+  for (const auto& r : requests) expected.push_back(served(model, {r}, {})[0]);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (i % 4 == 3) continue;
+    if (i % 2 == 0) {
+      EXPECT_EQ(expected[i].size(), 40u);
+      EXPECT_EQ(expected[i].find_first_not_of("0123456789"), std::string::npos) << expected[i];
+    } else {
+      EXPECT_EQ(std::count(expected[i].begin(), expected[i].end(), ' '), 20) << expected[i];
+      EXPECT_TRUE(expected[i].ends_with("end")) << expected[i];
+    }
+  }
+  EXPECT_EQ(served(model, requests, {}), expected);
+  ServiceStats stats;
+  EXPECT_EQ(served(small, requests, {}, &stats), expected);
+}
+
 TEST(Service, RefusesWhatCanNeverRun) {
   Loaded model(256);
   Service service(model.engine, *model.tokenizer, first_come());
