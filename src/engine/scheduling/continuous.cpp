@@ -296,10 +296,10 @@ int64_t Continuous::chunk(const Room& room, const SequenceView& s, int64_t most)
   if (!room.bounded) return most;
   const StepShape answers{room.shape.decode_rows, 0, room.answer_context, 0};
   const double budget = std::max(options_.max_token_gap, kLeastShare * times_.predict(answers));
-  const auto in_time = [&](int64_t tokens) {
+  const auto in_time = [&](int64_t tokens, double slack = 1) {
     StepShape shape = room.shape;
     shape.add(s, tokens);
-    return times_.upper(shape) <= budget;
+    return times_.upper(shape) <= slack * budget;
   };
   if (in_time(most)) return most;
   int64_t low = 0, high = most;  // low is in time, high is not
@@ -307,8 +307,13 @@ int64_t Continuous::chunk(const Room& room, const SequenceView& s, int64_t most)
     const int64_t middle = (low + high) / 2;
     (in_time(middle) ? low : high) = middle;
   }
-  if (low >= kLeastChunk) return low - low % kLeastChunk;  // whole tiles of rows
-  return room.shape.prompt_tokens == 0 ? std::min(most, kLeastChunk) : 0;
+  // Kernels compute whole tiles of rows, those of the answers among them: one row more costs another tile.
+  const int64_t fill = kTileRows - (room.shape.decode_rows + room.shape.prompt_tokens) % kTileRows;
+  if (low >= fill) return low - (low - fill) % kTileRows;
+  if (room.shape.prompt_tokens > 0) return 0;
+  // Something is read in any case: what fills the tile when that passes the budget by little.
+  if (in_time(std::min(most, fill), kSlack)) return std::min(most, fill);
+  return std::min(most, std::max(low, kLeastChunk));
 }
 
 void Continuous::share_prompts(const SchedulerState& state, Room& room, StepPlan& plan) {

@@ -13,7 +13,8 @@ namespace cairn::engine {
 //
 // Prompts. While anything decodes, prompts get the most tokens with which the step is expected to end within
 // max_token_gap. So that answers cannot shut prompts out, these get a quarter of the time that the answers
-// alone need in any case, and kLeastChunk tokens. When nothing decodes they get all that a step can hold.
+// alone need in any case, and what fills a tile of rows within kSlack of all that, or else kLeastChunk
+// tokens. When nothing decodes they get all that a step can hold.
 //
 // Who reads. Higher priority first. Within a priority the client that was served least, by a virtual token
 // counter (Sheng et al., Fairness in Serving Large Language Models, OSDI 2024): a computed prompt token
@@ -43,7 +44,9 @@ class Continuous final : public Policy {
   void measured(const StepShape& shape, double seconds) override { times_.add(shape, seconds); }
   double predict(const StepShape& shape) const override { return times_.predict(shape); }
 
-  static constexpr int64_t kLeastChunk = 16;
+  static constexpr int64_t kTileRows = 16;
+  static constexpr int64_t kLeastChunk = 4;
+  static constexpr double kSlack = 1.25;  // times the budget, for a whole tile
   static constexpr double kLeastShare = 1.25;
   static constexpr double kAnswerWeight = 2;
 
