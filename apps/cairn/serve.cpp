@@ -245,6 +245,7 @@ std::function<int()> setup(CLI::App& app) {
   app.add_option("--kv-store-gb", o->store_gigabytes, "the most that all its files may take")
       ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
+  app.add_flag("!--no-reuse", o->service.reuse_prefixes, "compute every prompt anew: for comparisons");
   app.add_flag("!--no-profile", o->profile, "leave out what cairn tune found for this model and machine");
   app.add_option("--tls-cert", o->http.tls_certificate, "certificate chain, PEM: serve https");
   app.add_option("--tls-key", o->http.tls_key, "its private key, PEM");
