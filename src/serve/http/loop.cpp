@@ -155,7 +155,6 @@ void Loop::release_if_empty() {
   if (!draining_ || !connections_.empty()) return;
   sweeper_.cancel();
   work_.reset();
-  if (on_release) on_release();
 }
 
 }  // namespace cairn::serve

@@ -65,7 +65,6 @@ class Loop : public std::enable_shared_from_this<Loop> {
 
   // The I/O thread.
   void remove(Connection&);
-  std::function<void()> on_release;  // run() is about to return
 
  private:
   void send_pending();

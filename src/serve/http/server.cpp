@@ -5,7 +5,6 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cassert>
 #include <random>
@@ -121,8 +120,6 @@ size_t Reply::queued() const { return exchange_->queued(); }
 struct HttpServer::Parts {
   explicit Parts(HttpOptions options) : shared(std::make_shared<Shared>(std::move(options), random_seed())) {
     for (int i = 1; i < shared->options.io_threads; ++i) loops.push_back(std::make_shared<Loop>(shared));
-    // Waiting for a signal would keep the first loop from ending.
-    loops[0]->on_release = [this] { signals.clear(); };
   }
 
   tcp::endpoint address() {
@@ -185,15 +182,6 @@ struct HttpServer::Parts {
     wait_for_clients();
   }
 
-  void wait_for_signal(std::chrono::milliseconds deadline) {
-    signals.async_wait([this, deadline](error_code error, int) {
-      if (error) return;
-      if (shared->draining.exchange(true)) return end(Loop::Clock::now());
-      end(Loop::Clock::now() + deadline);
-      wait_for_signal(deadline);
-    });
-  }
-
   void end(Loop::Clock::time_point until) {
     shared->draining = true;
     asio::post(loops[0]->io(), [this, until] {
@@ -208,7 +196,6 @@ struct HttpServer::Parts {
   std::vector<std::shared_ptr<Loop>> loops{std::make_shared<Loop>(shared)};
   tcp::acceptor acceptor{loops[0]->io()};
   asio::steady_timer pause{loops[0]->io()};
-  asio::signal_set signals{loops[0]->io()};
   int possible = 0;
   size_t next_loop = 0;
 };
@@ -265,11 +252,6 @@ void HttpServer::run() {
 
 void HttpServer::drain(std::chrono::milliseconds deadline) { parts_->end(Loop::Clock::now() + deadline); }
 void HttpServer::stop() { parts_->end(Loop::Clock::now()); }
-
-void HttpServer::drain_on_signals(std::vector<int> signals, std::chrono::milliseconds deadline) {
-  for (const int signal : signals) parts_->signals.add(signal);
-  parts_->wait_for_signal(deadline);
-}
 
 bool HttpServer::draining() const { return parts_->shared->draining; }
 HttpStats HttpServer::stats() const { return parts_->shared->stats(); }

@@ -166,8 +166,6 @@ class HttpServer {
   // deadline, then run() returns. stop: everything ends now.
   void drain(std::chrono::milliseconds deadline);
   void stop();
-  // Until run() returns: the first of these signals drains, the second stops.
-  void drain_on_signals(std::vector<int> signals, std::chrono::milliseconds deadline);
   bool draining() const;
 
   HttpStats stats() const;  // from any thread

@@ -1,6 +1,5 @@
 // Answers that come piece by piece, from other threads, to clients that are slow, silent or gone.
 #include <atomic>
-#include <csignal>
 #include <deque>
 
 #include "serve/http/http_testing.h"
@@ -299,24 +298,6 @@ TEST(Drain, RepliesOutliveTheServer) {
   stream->finish();
   wait->respond({});
   EXPECT_EQ(stream->queued(), 0u);
-}
-
-TEST(Drain, FollowsASignal) {
-  Streams streams;
-  HttpServer server({});
-  streams.add_route(server);
-  const uint16_t port = server.listen();
-  server.drain_on_signals({SIGUSR2}, 30s);
-  std::thread thread([&] { server.run(); });
-  Client client(port);
-  client.send(kStream);
-  const auto reply = streams.next();
-  std::raise(SIGUSR2);
-  EXPECT_TRUE(eventually([&] { return server.draining(); }));
-  EXPECT_TRUE(reply->write("data: x\n\n"));
-  std::raise(SIGUSR2);  // the second one does not wait
-  thread.join();
-  EXPECT_TRUE(reply->gone());
 }
 
 }  // namespace
