@@ -16,6 +16,7 @@
 #include <random>
 #include <string_view>
 
+#include "base/steady_seconds.h"
 #include "engine/scheduling/flover.h"
 #include "engine/scheduling/simulate.h"
 #include "formats/gguf_writer.h"
@@ -25,10 +26,6 @@ namespace {
 
 using namespace cairn;
 using namespace cairn::engine;
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 void make(const char* path) {
   constexpr int64_t kLayers = 10, kDim = 512, kHeads = 8, kKvHeads = 4, kHead = 64, kHidden = 1792,
@@ -168,7 +165,7 @@ void drive(Engine& engine, Policy& policy, const std::vector<Arrival>& arrivals,
   size_t mine = 0;
   StepPlan plan;
   for (;;) {
-    const double now = now_seconds() - start;
+    const double now = steady_seconds() - start;
     const auto accept = [&](size_t i) {
       auto s = std::make_unique<Live>(Live{i,
                                            {},
@@ -185,7 +182,7 @@ void drive(Engine& engine, Policy& policy, const std::vector<Arrival>& arrivals,
       if (running.empty() && waiting.empty()) {
         const size_t i = shared->fetch_add(1);
         if (i >= arrivals.size()) return;
-        while (now_seconds() - start < arrivals[i].at)
+        while (steady_seconds() - start < arrivals[i].at)
           std::this_thread::sleep_for(std::chrono::microseconds(200));
         accept(i);
       }
@@ -206,7 +203,7 @@ void drive(Engine& engine, Policy& policy, const std::vector<Arrival>& arrivals,
         (list == &running ? run : wait).push_back(s->view);
       }
     SchedulerState state;
-    state.now = now_seconds() - start, state.running = run, state.waiting = wait;
+    state.now = steady_seconds() - start, state.running = run, state.waiting = wait;
     state.free_pages = engine.kv().free_pages(), state.total_pages = engine.kv().config().pages;
     state.page_tokens = engine.kv().config().page_tokens;
     state.step_tokens = engine.bounds().tokens,
@@ -239,9 +236,9 @@ void drive(Engine& engine, Policy& policy, const std::vector<Arrival>& arrivals,
                        s.view.decoding() ? backends::RowClass::decode : backends::RowClass::prompt});
       rows.push_back(last ? &s : nullptr);
     }
-    const double begin = now_seconds();
+    const double begin = steady_seconds();
     const auto result = engine.step(steps);
-    policy.measured(shape, now_seconds() - begin);
+    policy.measured(shape, steady_seconds() - begin);
     std::erase(rows, nullptr);
     std::atomic<size_t> next{0};
     engine.pool().run([&](int) {
@@ -250,7 +247,7 @@ void drive(Engine& engine, Policy& policy, const std::vector<Arrival>& arrivals,
     });
     for (Live* s : rows) {
       ++s->view.known;
-      outcome.tokens[s->index].push_back(now_seconds() - start);
+      outcome.tokens[s->index].push_back(steady_seconds() - start);
     }
     std::erase_if(running, [](const auto& s) { return s->view.known == s->view.max_tokens; });
   }
@@ -261,7 +258,7 @@ Outcome run_policy(const char* model, Policy& policy, const std::vector<Arrival>
   Engine engine(models::open_model(model), engine_options(2, kSlots, slot_tokens));
   Outcome outcome;
   outcome.tokens.resize(arrivals.size());
-  drive(engine, policy, arrivals, now_seconds(), nullptr, outcome);
+  drive(engine, policy, arrivals, steady_seconds(), nullptr, outcome);
   return outcome;
 }
 
@@ -273,7 +270,7 @@ Outcome run_instances(const char* model, int count, const std::vector<Arrival>& 
   outcome.tokens.resize(arrivals.size());
   std::atomic<size_t> next{0};
   std::vector<std::thread> threads;
-  const double start = now_seconds();
+  const double start = steady_seconds();
   for (auto& engine : engines)
     threads.emplace_back([&, e = engine.get()] {
       Batches one(0, 1);
@@ -291,14 +288,14 @@ Outcome run_flover(const char* model, FloverOptions options, const std::vector<A
   Flover flover(engine, options);
   Outcome outcome;
   outcome.tokens.resize(arrivals.size());
-  const double start = now_seconds();
+  const double start = steady_seconds();
   for (size_t i = 0; i < arrivals.size(); ++i) {
     std::this_thread::sleep_for(
-        std::chrono::duration<double>(std::max(0.0, arrivals[i].at - (now_seconds() - start))));
+        std::chrono::duration<double>(std::max(0.0, arrivals[i].at - (steady_seconds() - start))));
     FloverRequest r;
     r.prompt = prompt_of(arrivals[i], i);
     r.max_tokens = arrivals[i].answer_tokens;
-    r.on_token = [&outcome, i, start](int32_t) { outcome.tokens[i].push_back(now_seconds() - start); };
+    r.on_token = [&outcome, i, start](int32_t) { outcome.tokens[i].push_back(steady_seconds() - start); };
     flover.submit(std::move(r));
   }
   flover.drain();

@@ -9,6 +9,7 @@
 
 #include "backends/cuda/ceilings.h"
 #include "base/error.h"
+#include "base/steady_seconds.h"
 #include "command.h"
 #include "engine/engine.h"
 #include "model_options.h"
@@ -43,10 +44,6 @@ struct Row {
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
-}
-
-double seconds_now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 uint64_t hash_logits(const float* logits, int64_t count) {
@@ -149,9 +146,9 @@ class Bench {
     for (int i = -1; i < options_.repetitions; ++i) {
       for (auto& sequence : sequences) sequence.truncate(row.depth);
       if (i < 0) recorded.clear();
-      const double start = seconds_now();
+      const double start = steady_seconds();
       body(sequences, row);
-      if (i >= 0) row.seconds.push_back(seconds_now() - start);
+      if (i >= 0) row.seconds.push_back(steady_seconds() - start);
       if (i < 0) before = engine_.times();
     }
     const auto after = engine_.times();
@@ -207,9 +204,9 @@ int run(const Options& options) {
   auto model = models::open_model(resolve_model(options.model.model));
   engine_options.context = std::max<int64_t>(longest, 1);
   engine_options.cache_tokens = (longest + 32) * options.batch;  // each sequence may waste part of a page
-  const double load_start = seconds_now();
+  const double load_start = steady_seconds();
   engine::Engine engine(std::move(model), engine_options);
-  const double load_seconds = seconds_now() - load_start;
+  const double load_seconds = steady_seconds() - load_start;
 
   const auto machine = plan::describe_machine();
   double ceiling = 0;

@@ -11,6 +11,7 @@
 
 #include "base/cache_folder.h"
 #include "base/error.h"
+#include "base/steady_seconds.h"
 #include "command.h"
 #include "interrupt.h"
 #include "model_options.h"
@@ -18,7 +19,6 @@
 #include "models/fingerprint.h"
 #include "output.h"
 #include "plan/landscape.h"
-#include "plan/machine.h"
 #include "plan/profile.h"
 #include "plan/tune.h"
 #include "terminal.h"
@@ -35,10 +35,6 @@ struct Options {
   uint64_t seed = 1;
   bool json = false, keep = true;
 };
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // "threads=1,2": the values of one dimension.
 plan::Dimension parse_dimension(const std::string& text) {
@@ -197,21 +193,21 @@ int run(Options options) {
 
   const Interruptible interruptible;
   ProgressBar bar("measuring", uint64_t(options.budget), ProgressUnit::items, 0);
-  const double start = now_seconds();
+  const double start = steady_seconds();
   double longest = 0;
-  while (!interruptible.requested() && now_seconds() - start + longest <= options.budget) {
+  while (!interruptible.requested() && steady_seconds() - start + longest <= options.budget) {
     const auto point = search.next();
     if (!point) break;
-    const double begun = now_seconds();
+    const double begun = steady_seconds();
     const auto m = plan::measure(path, plan::settings_at(search, *point), options.load, base);
-    longest = std::max(longest, now_seconds() - begun);
+    longest = std::max(longest, steady_seconds() - begun);
     measured[*point] = m;
     search.tell(*point, value(m));
     kept.add(to_json(search, *point, m));
-    bar.update(uint64_t(now_seconds() - start));
+    bar.update(uint64_t(steady_seconds() - start));
   }
   bar.finish();
-  const double spent = now_seconds() - start;
+  const double spent = steady_seconds() - start;
   if (search.trials().empty())
     fail(ErrorKind::invalid_argument, "a budget of {} s is too short to measure one setting", options.budget);
 

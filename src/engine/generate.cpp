@@ -4,16 +4,9 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "base/steady_seconds.h"
 
 namespace cairn::engine {
-namespace {
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
-
 Session::Session(Engine& engine, const text::Tokenizer& tokenizer)
     : engine_(engine), tokenizer_(tokenizer), sequence_(engine.kv()) {}
 
@@ -46,7 +39,7 @@ Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptio
                       {limit, options.ignore_end});
   writer.prompt(prompt);
 
-  const double start = now_seconds();
+  const double start = steady_seconds();
   const auto rest = prompt.subspan(same);
   auto step = engine_.feed(
       sequence_, rest, 1, rope_length,
@@ -57,7 +50,7 @@ Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptio
           fail(ErrorKind::cancelled, "stopped while reading the prompt");
       },
       options.trace);
-  const double first = now_seconds();
+  const double first = steady_seconds();
   result.prefill_seconds = first - start;
 
   const auto emit = [&](const std::string& text) {
@@ -85,7 +78,7 @@ Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptio
     ++result.decode_steps;
   }
   result.tokens = writer.tokens();
-  result.decode_seconds = now_seconds() - first;
+  result.decode_seconds = steady_seconds() - first;
   return result;
 }
 

@@ -8,13 +8,10 @@
 #include <random>
 
 #include "base/error.h"
+#include "base/steady_seconds.h"
 
 namespace cairn::plan {
 namespace {
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 double quantile(std::vector<double> values, double q) {
   if (values.empty()) return 0;
@@ -34,9 +31,9 @@ class Clients {
     for (auto& client : clients_) client->send();
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return answering_ == load_.clients || open_ == 0; });
-    began = now_seconds();
+    began = steady_seconds();
     changed_.wait_for(lock, std::chrono::duration<double>(load_.seconds), [&] { return open_ == 0; });
-    ended = now_seconds();
+    ended = steady_seconds();
     over_ = true;
     lock.unlock();
     for (auto& client : clients_) service_.cancel(client->id);
@@ -64,12 +61,12 @@ class Clients {
         auto& source = i < all.load_.shared_tokens ? shared : random;
         r.prompt.push_back(int32_t(source() % uint32_t(all.vocabulary_)));
       }
-      sent = now_seconds(), last = 0;
+      sent = steady_seconds(), last = 0;
       id = all.service_.submit(std::move(r), shared_from_this());
     }
     void on_piece(const engine::Piece& piece) override {
       if (piece.tokens.empty()) return;
-      const double now = now_seconds();
+      const double now = steady_seconds();
       const std::lock_guard lock(all.mutex_);
       all.tokens.push_back(now);
       if (last == 0) {

@@ -5,16 +5,9 @@
 #include <chrono>
 
 #include "backends/cpu/executor.h"
+#include "base/steady_seconds.h"
 
 namespace cairn::engine {
-namespace {
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
-
 Flover::Flover(Engine& engine, const FloverOptions& options)
     : engine_(engine), options_(options), slots_(engine.kv(), options.slots, options.slot_tokens) {
   if (options.prefill_piece < 1 || options.slot_tokens > engine.context())
@@ -295,7 +288,7 @@ void Flover::shuffle() {
   int64_t tokens = 0;
   for (const auto& move : plan.moves) tokens += table_[size_t(places[size_t(move.first)])].cache->length();
   if (!worth_it(plan.moves.size(), tokens)) return;
-  const double begin = now_seconds();
+  const double begin = steady_seconds();
   int64_t bytes = 0;
   for (const auto& move : plan.moves) {
     const int from = places[size_t(move.first)], to = places[size_t(move.second)];
@@ -305,7 +298,7 @@ void Flover::shuffle() {
     target = std::move(source);
     source = {};
   }
-  bytes_per_second_ += (double(bytes) / std::max(1e-9, now_seconds() - begin) - bytes_per_second_) / 4;
+  bytes_per_second_ += (double(bytes) / std::max(1e-9, steady_seconds() - begin) - bytes_per_second_) / 4;
   ++stats_.shuffles, stats_.moves += plan.moves.size(), stats_.bytes_moved += uint64_t(bytes);
   retire();  // holes that lie outside now
 }
@@ -335,7 +328,7 @@ void Flover::turn() {
     }
     ++stats_.turns;
   }
-  const double begin = now_seconds();
+  const double begin = steady_seconds();
   backends::StepResult result;
   try {
     result = engine_.step(steps);
@@ -344,7 +337,7 @@ void Flover::turn() {
       if (job) give_up(*job, e.what());
     return;
   }
-  times_.add(shape, now_seconds() - begin);
+  times_.add(shape, steady_seconds() - begin);
   const auto vocabulary = size_t(engine_.model().vocabulary_size);
   std::atomic<size_t> next{0};
   engine_.pool().run([&](int) {
