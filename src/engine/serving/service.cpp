@@ -5,14 +5,11 @@
 #include <cmath>
 #include <functional>
 
+#include "base/steady_seconds.h"
 #include "models/fingerprint.h"
 
 namespace cairn::engine {
 namespace {
-
-double now_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 constexpr auto kIdle = std::chrono::milliseconds(1);
 constexpr auto kLastWrites = std::chrono::seconds(5);
@@ -106,7 +103,7 @@ Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const Service
       masks_(std::min(8, engine.threads() / 4)) {
   const int64_t rows = engine.bounds().logits;
   if (options_.max_running <= 0 || options_.max_running > rows) options_.max_running = rows;
-  rows_alike_ = engine.memory().place == Place::cpu || options.reuse_answers;
+  rows_alike_ = engine.memory().place == Place::cpu;
   for (const auto& rope : engine.program().ropes) length_matters_ |= depends_on_length(rope.scaling);
   if (options.reuse_prefixes)
     prefixes_ = std::make_unique<kv::PrefixTree>(engine.kv(), models::fingerprint(engine.model()));
@@ -120,7 +117,7 @@ Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const Service
     store_ = std::make_unique<kv::PageStore>(engine.kv(), kv::host_page_bytes(engine.kv()),
                                              prefixes_->fingerprint(), store);
   }
-  step_ended_ = now_seconds();
+  step_ended_ = steady_seconds();
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -164,7 +161,7 @@ RequestId Service::submit(GenerateRequest request, std::shared_ptr<Listener> lis
   job->max_answer = request.embed ? 1 : request.max_tokens > 0 ? request.max_tokens : room;
   job->request = std::move(request);
   job->listener = std::move(listener);
-  job->submitted = now_seconds();
+  job->submitted = steady_seconds();
   {
     const std::lock_guard lock(mutex_);
     const auto refuse = [&](const std::string& why) {
@@ -209,7 +206,7 @@ bool Service::drain(double seconds) {
 ServiceStats Service::stats() const {
   const std::lock_guard lock(stats_mutex_);
   auto stats = stats_;
-  const double now = now_seconds(), began = step_began_;
+  const double now = steady_seconds(), began = step_began_;
   stats.step_running_for = began > 0 ? now - began : 0;
   stats.since_step = now - step_ended_;
   return stats;
@@ -290,7 +287,7 @@ void Service::retire() {
 
 // Tells the listener how it ended. The sequence stays in its list until retire().
 void Service::end(Sequence& s) {
-  const double now = now_seconds();
+  const double now = steady_seconds();
   Ended e;
   e.answer = s.answer;
   e.finish = s.finish.value_or(Finish::cancelled);
@@ -325,7 +322,7 @@ bool Service::admit(std::unique_ptr<Sequence>& waiting) {
   Sequence& s = *waiting;
   const bool first = s.admitted == 0;
   if (first) {
-    s.admitted = now_seconds();
+    s.admitted = steady_seconds();
     s.writer.prompt(s.job->request.prompt);
   }
   s.exact = 0;
@@ -437,7 +434,7 @@ void Service::plan() {
   for (const auto& s : waiting_)
     if (s->answer == 0 || s->job->prompt_read) waiting_views_.push_back(view(*s));
   SchedulerState state;
-  state.now = now_seconds();
+  state.now = steady_seconds();
   state.running = running_views_;
   state.waiting = waiting_views_;
   state.free_pages = pages_at_hand();
@@ -543,7 +540,7 @@ void Service::advance(Sequence& s, const float* hidden, std::span<float> scores,
   const auto written = s.writer.next(scores);
   if (s.mask && !written.finish) s.mask_ready = masks_.prepare(*s.mask);  // while the next step runs
   if (written.token) {
-    const double now = now_seconds();
+    const double now = steady_seconds();
     s.known.push_back(*written.token);
     if (s.first_token == 0)
       s.first_token = now, s.waited_first = now - s.job->submitted;
@@ -566,7 +563,7 @@ void Service::advance(Sequence& s, const float* hidden, std::span<float> scores,
 
 void Service::run_step() {
   const double expected = policy_->predict(shape_);
-  const double began = now_seconds();
+  const double began = steady_seconds();
   step_began_ = began;
   backends::StepResult result;
   try {
@@ -574,7 +571,7 @@ void Service::run_step() {
   } catch (const Error& e) {
     for (auto* s : step_) s->error = e;
   }
-  const double seconds = now_seconds() - began;
+  const double seconds = steady_seconds() - began;
   if (!step_.front()->error) {
     const auto vocabulary = size_t(engine_.model().vocabulary_size);
     const auto dim = size_t(engine_.model().hidden_size);
@@ -598,7 +595,7 @@ void Service::run_step() {
     if (s->error || s->finish) end(*s);
   }
   step_began_ = 0;
-  step_ended_ = now_seconds();
+  step_ended_ = steady_seconds();
 }
 
 void Service::count_step(double seconds, double expected) {

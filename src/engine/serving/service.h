@@ -27,9 +27,6 @@ struct ServiceOptions {
   int64_t max_running = 0;     // sequences that hold pages; 0: as many as a step has rows of scores
   int64_t max_waiting = 4096;  // sequences; more are refused
   bool reuse_prefixes = true;  // keep computed pages for prompts that begin alike
-  // On a GPU: take keys that an answer's decode kernels computed for a prompt that repeats the answer. Their
-  // bits are not those that reading the prompt would give, so that answers may depend on what came before.
-  bool reuse_answers = false;
   // Where computed pages are kept across restarts; an empty folder: nowhere. They hold the prompts' tokens.
   kv::PageStoreOptions store = {};
 };
