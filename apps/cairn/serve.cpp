@@ -48,7 +48,8 @@ struct Options {
 void take_profile(Options& options) {
   const auto path = resolve_model(options.model.model);
   options.model.model = path.string();
-  if (!options.profile) return;
+  // Without any profile the model need not be opened twice.
+  if (!options.profile || !std::filesystem::exists(plan::profile_folder())) return;
   const auto file = plan::profile_path(models::fingerprint(models::open_model(path)),
                                        plan::machine_name(options.model.load.device));
   const auto profile = plan::read_profile(file);
