@@ -126,6 +126,7 @@ class Page:
             self.call(f"{domain}.enable")
         self.size(width, height, mobile, scale)
         self.media(dark, reduced)
+        self.call("Emulation.setFocusEmulationEnabled", {"enabled": True})  # else :focus depends on which window the browser thinks is in front
         self.go(url)
 
     def call(self, method, params=None, timeout=60):

@@ -600,6 +600,7 @@ class Everyone(PageTest):
         stops = []
         for _ in range(60):
             page.key("Tab")
+            page.js("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # the browser has drawn the focus
             at = page.js("(() => { const e = document.activeElement, s = getComputedStyle(e); return [e.id || e.getAttribute('aria-label') || e.textContent.trim().slice(0, 30), "
                          "parseFloat(s.outlineWidth) >= 1 && s.outlineStyle !== 'none' || e.id === 'message' && getComputedStyle(e.form).outlineStyle !== 'none', e === document.body]; })()")
             if at[2]:
