@@ -1,18 +1,15 @@
 #include "text/sampler.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstring>
-#include <limits>
 
 #include "base/error.h"
+#include "text/plain_exp.h"
 
 namespace cairn::text {
 
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kGreedyBelow = 1e-5f;  // temperatures under it would overflow the scaled logits
 
 void check(bool holds, const char* field, double value, const char* range) {
@@ -20,50 +17,6 @@ void check(bool holds, const char* field, double value, const char* range) {
 }
 
 bool within(double v, double low, double high) { return v >= low && v <= high; }  // false for NaN
-
-// Four at once in plain products and sums (no libm, no fma): vectors wherever there are some, and the same
-// bits everywhere.
-typedef float Floats __attribute__((vector_size(16)));
-typedef int32_t Ints __attribute__((vector_size(16)));
-constexpr size_t kLanes = 4;
-
-// e^x for x <= 0, zero below -87, relative error under 2e-7: x = n ln 2 + r with |r| <= ln(2) / 2, a
-// polynomial for e^r, and 2^n put into the exponent.
-inline Floats exp_negative(Floats x) {
-  const Ints in_range = x >= -87.0f;
-  const Ints kept = std::bit_cast<Ints>(x) & in_range;  // zeros elsewhere, so that n stays small
-  x = std::bit_cast<Floats>(kept);
-  const Floats n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // to the nearest: 1.5 * 2^23
-  const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * (r * r) + r + 1.0f;
-  const Ints power = (__builtin_convertvector(n, Ints) + 127) << 23;
-  return std::bit_cast<Floats>(std::bit_cast<Ints>(p * std::bit_cast<Floats>(power)) & in_range);
-}
-
-inline float exp_or_zero(float x) { return exp_negative(Floats{x})[0]; }
-
-// Calls use(first index, four values) over e^((logit - largest) * scale); values past the end are zero.
-template <typename Use>
-inline void for_each_exp(std::span<const float> logits, float largest, float scale, Use&& use) {
-  for (size_t i = 0; i < logits.size(); i += kLanes) {
-    Floats x;
-    if (i + kLanes <= logits.size()) {
-      std::memcpy(&x, logits.data() + i, sizeof x);
-    } else {
-      for (size_t j = 0; j < kLanes; ++j) x[j] = i + j < logits.size() ? logits[i + j] : -kInfinity;
-    }
-    use(i, exp_negative((x - largest) * scale));
-  }
-}
-
-bool more_likely(const Sampler::Candidate& a, const Sampler::Candidate& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-}
 
 // Sums four running totals in float over runs short enough that their rounding is of the size of the terms'
 // own.
@@ -119,7 +72,7 @@ void SamplingParams::validate(int32_t vocabulary_size) const {
       fail(ErrorKind::invalid_argument, "stop has a string of {} bytes; each must have 1 to 4096", s.size());
 }
 
-double uniform(uint64_t seed, uint32_t stream, uint64_t step) {
+uint64_t random_bits(uint64_t seed, uint32_t stream, uint64_t step) {
   uint32_t counter[4] = {uint32_t(step), uint32_t(step >> 32), stream, 0};
   uint32_t key[2] = {uint32_t(seed), uint32_t(seed >> 32)};
   for (int round = 0; round < 10; ++round) {
@@ -130,8 +83,11 @@ double uniform(uint64_t seed, uint32_t stream, uint64_t step) {
     key[0] += 0x9E3779B9;
     key[1] += 0xBB67AE85;
   }
-  const uint64_t bits = uint64_t(counter[1]) << 32 | counter[0];
-  return double(bits >> 11) * 0x1p-53;
+  return (uint64_t(counter[1]) << 32 | counter[0]) >> 11;
+}
+
+double uniform(uint64_t seed, uint32_t stream, uint64_t step) {
+  return double(random_bits(seed, stream, step)) * 0x1p-53;
 }
 
 Sampler::Sampler(const SamplingParams& params, int32_t vocabulary_size, int stream)
@@ -162,15 +118,56 @@ void Sampler::accept(TokenId token) {
   if (mask_) mask_->accept(token);
 }
 
-void Sampler::penalise(std::span<float> logits) const {
-  const float repetition = params_.repetition_penalty;
-  if (repetition == 1 && params_.presence_penalty == 0 && params_.frequency_penalty == 0) return;
+Draw Sampler::describe_draw(int ahead) const {
+  Draw d;
+  const bool greedy = params_.temperature < kGreedyBelow;
+  d.scale = greedy ? 0 : 1 / params_.temperature;
+  d.top_k = params_.top_k < vocabulary_size_ ? params_.top_k : 0;
+  d.typical_p = uint64_t(double(params_.typical_p) * double(kWhole));
+  d.top_p = uint64_t(double(params_.top_p) * double(kWhole));
+  d.min_p = params_.min_p;
+  d.random = greedy ? 0 : random_bits(params_.seed, stream_, step_ + uint64_t(ahead));
+  d.repetition_penalty = params_.repetition_penalty;
+  d.presence_penalty = params_.presence_penalty;
+  d.frequency_penalty = params_.frequency_penalty;
+  std::unordered_map<TokenId, size_t> places;
+  const auto edit = [&](TokenId token) -> Edit& {
+    const auto [at, added] = places.try_emplace(token, d.edits.size());
+    if (added) d.edits.push_back({token});
+    return d.edits[at->second];
+  };
+  for (const auto& [token, bias] : params_.logit_bias) edit(token).bias += bias;
+  if (!d.penalises()) return d;
+  d.count_input = ahead > 0;
   for (const auto& [token, seen] : seen_) {
-    if (token < 0 || size_t(token) >= logits.size()) continue;
-    float& logit = logits[size_t(token)];
-    logit = logit > 0 ? logit / repetition : logit * repetition;
-    if (seen.answer > 0) logit -= float(seen.answer) * params_.frequency_penalty + params_.presence_penalty;
+    if (params_.repetition_penalty == 1 && seen.answer == 0) continue;
+    if (params_.logit_bias.empty()) {
+      d.edits.push_back({token, 0, seen.all, seen.answer});
+    } else {
+      auto& e = edit(token);
+      e.seen = seen.all, e.answered = seen.answer;
+    }
   }
+  return d;
+}
+
+std::optional<Draw> Sampler::next_draw(int ahead) const {
+  if (params_.typical_p < 1 || params_.logprobs > 0 || mask_) return std::nullopt;
+  if (ahead > 0 && params_.penalty_window > 0) return std::nullopt;  // which token leaves the window?
+  return describe_draw(ahead);
+}
+
+TokenId Sampler::drawn(int32_t token) {
+  if (token == kNotNumbers)
+    fail(ErrorKind::invalid_argument,
+         "the model's logits are not numbers (NaN); its weights or their file are broken");
+  if (token == kNothingAllowed)
+    fail(ErrorKind::invalid_argument, "no token may come next: the mask or logit_bias forbids all of them");
+  if (token < 0 || token >= vocabulary_size_)
+    fail(ErrorKind::invalid_argument, "the token {} was drawn from a vocabulary of {}", token,
+         vocabulary_size_);
+  ++step_;
+  return token;
 }
 
 void Sampler::collect_logprobs(std::span<const float> logits) {
@@ -200,182 +197,18 @@ void Sampler::collect_logprobs(std::span<const float> logits) {
 TokenId Sampler::sample(std::span<float> logits) {
   if (logits.empty() || logits.size() != size_t(vocabulary_size_))
     fail(ErrorKind::invalid_argument, "{} logits for a vocabulary of {}", logits.size(), vocabulary_size_);
-  if (std::any_of(logits.begin(), logits.end(), [](float l) { return l != l; }))
-    fail(ErrorKind::invalid_argument,
-         "the model's logits are not numbers (NaN); its weights or their file are broken");
+  if ((params_.logprobs > 0 || mask_) && has_nan(logits)) drawn(kNotNumbers);
   std::vector<float> raw;
   if (params_.logprobs > 0) {
     collect_logprobs(logits);
     raw.assign(logits.begin(), logits.end());
   }
-
   if (mask_) mask_->apply(logits);
-  for (const auto& [token, bias] : params_.logit_bias) logits[size_t(token)] += bias;
-  penalise(logits);
-
-  kept_.clear();
-  const size_t best = size_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  const float largest = logits[best];
-  if (largest == -kInfinity)
-    fail(ErrorKind::invalid_argument, "no token may come next: the mask or logit_bias forbids all of them");
-  TokenId chosen = TokenId(best);
-  if (params_.temperature >= kGreedyBelow && largest < kInfinity) {
-    params_.top_k > 0 && params_.top_k < vocabulary_size_ ? keep_top_k(logits, largest)
-                                                          : keep_all(logits, largest);
-    if (params_.typical_p < 1) keep_typical();
-    if (params_.top_p < 1) keep_top_p();
-    if (params_.min_p > 0) keep_min_p();
-    chosen = draw();
-  }
-  ++step_;
-
+  const TokenId chosen = drawn(drawer_.draw(describe_draw(0), 0, logits));
   if (!raw.empty() &&
       std::none_of(logprobs_.begin(), logprobs_.end(), [&](const auto& l) { return l.token == chosen; }))
     logprobs_.push_back({chosen, float(double(raw[size_t(chosen)]) - raw_log_sum_)});
   return chosen;
-}
-
-void Sampler::keep_all(std::span<const float> logits, float largest) {
-  const float scale = 1 / params_.temperature;
-  weights_.resize(ptrdiff_t(logits.size() + kLanes - 1) / ptrdiff_t(kLanes) * ptrdiff_t(kLanes));
-  ExpSum sum;
-  for_each_exp(logits, largest, scale, [&](size_t i, Floats e) {
-    sum.add(e);
-    std::memcpy(weights_.data() + i, &e, sizeof e);
-  });
-  // Only what the next filters can keep becomes a candidate.
-  float floor = 0;
-  if (params_.typical_p == 1) floor = params_.top_p < 1 ? nucleus_floor(sum.total()) : params_.min_p;
-  const double total = sum.total();
-  for (size_t i = 0; i < logits.size(); ++i)
-    if (weights_[i] >= floor)
-      kept_.push_back({TokenId(i), (logits[i] - largest) * scale, float(double(weights_[i]) / total)});
-  sorted_ = false;
-  if (params_.typical_p == 1 && params_.top_p == 1) normalise();
-}
-
-// A weight under which no token of the nucleus lies: the mass per eighth of an octave, summed from the top.
-float Sampler::nucleus_floor(double total) const {
-  constexpr uint32_t kShift = 20;  // sign and exponent and three bits of the mantissa: weights are in [0, 1]
-  double mass[(0x3F800000 >> kShift) + 1] = {};
-  for (const float w : weights_) mass[std::bit_cast<uint32_t>(w) >> kShift] += double(w);
-  // The candidates' probabilities are summed again, rounded: a little more than top_p must be there.
-  const double goal = double(params_.top_p) * total * (1 + 1e-6);
-  double reached = 0;
-  for (size_t b = std::size(mass); b-- > 0;) {
-    reached += mass[b];
-    if (reached >= goal) return std::bit_cast<float>(uint32_t(b) << kShift);
-  }
-  return 0;
-}
-
-void Sampler::keep_top_k(std::span<const float> logits, float largest) {
-  // A heap of the k best so far with the worst on top: in random order it changes about k ln(V / k) times, so
-  // nearly all of the time goes into one comparison per logit.
-  const auto k = size_t(params_.top_k);
-  const auto worse_on_top = [](const Candidate& a, const Candidate& b) { return more_likely(a, b); };
-  float bar = -kInfinity;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (kept_.size() == k && !(logits[i] > bar)) continue;
-    if (logits[i] == -kInfinity) continue;
-    if (kept_.size() == k) {
-      std::pop_heap(kept_.begin(), kept_.end(), worse_on_top);
-      kept_.pop_back();
-    }
-    kept_.push_back({TokenId(i), logits[i], 0});
-    std::push_heap(kept_.begin(), kept_.end(), worse_on_top);
-    bar = kept_.front().logit;
-  }
-  std::sort(kept_.begin(), kept_.end(), more_likely);
-  const float scale = 1 / params_.temperature;
-  for (Candidate& c : kept_) {
-    c.logit = (c.logit - largest) * scale;
-    c.probability = exp_or_zero(c.logit);
-  }
-  sorted_ = true;
-  normalise();
-}
-
-// Makes the probabilities sum to 1.
-void Sampler::normalise() {
-  double total = 0;
-  for (const Candidate& c : kept_) total += double(c.probability);
-  for (Candidate& c : kept_) c.probability = float(double(c.probability) / total);
-}
-
-namespace {
-
-// The fewest first candidates, in the given order, whose probabilities reach `goal`. Sorts only as far as
-// needed.
-template <typename Order>
-void keep_until(std::vector<Sampler::Candidate>& kept, double goal, bool sorted, Order order) {
-  double reached = 0;
-  size_t done = 0, chunk = 256;
-  while (done < kept.size()) {
-    const size_t end = std::min(kept.size(), done + chunk);
-    if (!sorted) {
-      if (end < kept.size())
-        std::nth_element(kept.begin() + ptrdiff_t(done), kept.begin() + ptrdiff_t(end), kept.end(), order);
-      std::sort(kept.begin() + ptrdiff_t(done), kept.begin() + ptrdiff_t(end), order);
-    }
-    for (; done < end; ++done) {
-      reached += double(kept[done].probability);
-      if (reached >= goal) {
-        kept.resize(done + 1);
-        return;
-      }
-    }
-    chunk *= 4;
-  }
-}
-
-}  // namespace
-
-void Sampler::keep_top_p() {
-  keep_until(kept_, double(params_.top_p), sorted_, more_likely);
-  sorted_ = true;
-  normalise();
-}
-
-// Tokens whose surprise is nearest to the expected surprise (the entropy), until they reach typical_p.
-void Sampler::keep_typical() {
-  double total = 0;
-  for (const Candidate& c : kept_) total += double(exp_or_zero(c.logit));
-  const double log_total = std::log(total);
-  double entropy = 0;
-  for (const Candidate& c : kept_)
-    if (c.probability > 0) entropy += double(c.probability) * (log_total - double(c.logit));
-  const auto distance = [&](const Candidate& c) {
-    return std::abs(float(log_total - double(c.logit) - entropy));
-  };
-  keep_until(kept_, double(params_.typical_p), false, [&](const Candidate& a, const Candidate& b) {
-    const float x = distance(a), y = distance(b);
-    return x != y ? x < y : more_likely(a, b);
-  });
-  std::sort(kept_.begin(), kept_.end(), more_likely);
-  sorted_ = true;
-  normalise();
-}
-
-void Sampler::keep_min_p() {
-  float largest = 0;
-  for (const Candidate& c : kept_) largest = std::max(largest, c.probability);
-  const float floor = largest * params_.min_p;
-  std::erase_if(kept_, [&](const Candidate& c) { return c.probability < floor; });
-  normalise();
-}
-
-TokenId Sampler::draw() {
-  const double at = uniform(params_.seed, stream_, step_);
-  double reached = 0;
-  for (const Candidate& c : kept_) {
-    reached += double(c.probability);
-    if (at < reached) return c.token;
-  }
-  // The rounded probabilities summed to a little less than 1: the last that can be drawn.
-  const auto last =
-      std::find_if(kept_.rbegin(), kept_.rend(), [](const Candidate& c) { return c.probability > 0; });
-  return last->token;
 }
 
 StopMatch StopMatcher::add(std::string_view text) {

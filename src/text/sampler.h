@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "text/draw.h"
 #include "text/tokenizer.h"
 
 namespace cairn::text {
@@ -59,16 +61,11 @@ class TokenMask {
 
 // Counter-based random numbers (Philox4x32-10: Salmon et al., SC'11): a pure function of seed, stream and
 // step, the same on every machine.
-double uniform(uint64_t seed, uint32_t stream, uint64_t step);  // in [0, 1), 53 bits
+uint64_t random_bits(uint64_t seed, uint32_t stream, uint64_t step);  // 53 of them
+double uniform(uint64_t seed, uint32_t stream, uint64_t step);        // in [0, 1), the same bits
 
 class Sampler {
  public:
-  struct Candidate {
-    TokenId token = 0;
-    float logit = 0;        // divided by the temperature
-    float probability = 0;  // after sampling: of the distribution drawn from, the kept ones summing to 1
-  };
-
   // stream: which of the n answers. Throws what validate throws.
   Sampler(const SamplingParams&, int32_t vocabulary_size, int stream);
 
@@ -81,6 +78,14 @@ class Sampler {
   // nothing, or a logit is not a number.
   TokenId sample(std::span<float> logits);
 
+  // What the next token is drawn with by somebody else, who has the scores and gives it the token that
+  // sample() would return. Absent when only sample() can: with typical_p, logprobs or a mask. ahead: how many
+  // tokens (0 or 1) have been drawn that were not yet told to drawn() and accept(); absent too where these
+  // must be known.
+  std::optional<Draw> next_draw(int ahead) const;
+  // In the place of sample() for a token that was drawn so. Throws what sample() throws.
+  TokenId drawn(int32_t token);
+
   // The token that the answer goes on with, usually the sampled one.
   void accept(TokenId);
 
@@ -89,23 +94,15 @@ class Sampler {
   const std::vector<TokenLogprob>& top_logprobs() const { return logprobs_; }
 
   // What the last draw was made from; empty after a greedy choice.
-  std::span<const Candidate> candidates() const { return kept_; }
+  std::span<const Candidate> candidates() const { return drawer_.candidates(); }
 
  private:
   struct Seen {
     int all = 0, answer = 0;
   };
   void count(TokenId, bool answer);
-  void penalise(std::span<float> logits) const;
+  Draw describe_draw(int ahead) const;
   void collect_logprobs(std::span<const float> logits);
-  TokenId draw();
-  void keep_all(std::span<const float> logits, float largest);
-  void keep_top_k(std::span<const float> logits, float largest);
-  void keep_typical();
-  void keep_top_p();
-  void keep_min_p();
-  float nucleus_floor(double total) const;
-  void normalise();
 
   SamplingParams params_;
   int32_t vocabulary_size_;
@@ -114,9 +111,7 @@ class Sampler {
   TokenMask* mask_ = nullptr;
   std::unordered_map<TokenId, Seen> seen_;
   std::deque<std::pair<TokenId, bool>> window_;  // token, whether it is of the answer
-  std::vector<float> weights_;  // e^(logit / temperature) relative to the largest, of the whole vocabulary
-  std::vector<Candidate> kept_;
-  bool sorted_ = false;
+  Drawer drawer_;
   std::vector<TokenLogprob> logprobs_;
   double raw_log_sum_ = 0;
 };

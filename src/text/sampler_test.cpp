@@ -272,6 +272,46 @@ TEST(Sampler, ReportsTheModelsOwnLogprobs) {
   EXPECT_NEAR(double(top[3].logprob), double(logits[4]) - std::log(sum), 2e-5);
 }
 
+// An answer whose tokens are drawn elsewhere, one step ahead of what its sampler has been told, is the same.
+TEST(Sampler, DrawsElsewhereAndAheadTheSame) {
+  std::vector<SamplingParams> cases(7);
+  for (auto& p : cases) p.temperature = 1.5f, p.seed = 3;
+  cases[0].temperature = 0;
+  cases[1].top_k = 7;
+  cases[2].top_p = 0.8f, cases[2].min_p = 0.01f;
+  cases[3].min_p = 0.1f, cases[3].logit_bias = {{5, 3.f}, {6, -100.f}, {5, 1.f}};
+  cases[4].repetition_penalty = 1.3f, cases[4].logit_bias = {{5, 3.f}};
+  cases[5].presence_penalty = 0.7f, cases[5].frequency_penalty = 0.4f;
+  cases[6].repetition_penalty = 1.3f, cases[6].frequency_penalty = 2, cases[6].temperature = 0;
+  for (const auto& p : cases) {
+    Sampler here(p, 60, 1), there(p, 60, 1);
+    Drawer drawer;
+    const std::vector<TokenId> prompt = {1, 2, 3, 2};
+    here.prompt(prompt), there.prompt(prompt);
+    TokenId before = 2, pending = -1;
+    for (uint64_t i = 0; i < 40; ++i) {
+      auto logits = random_logits(60, i, 1), same = logits;
+      const auto draw = there.next_draw(pending >= 0 ? 1 : 0);
+      ASSERT_TRUE(draw);
+      const int32_t token = drawer.draw(*draw, before, same);
+      if (pending >= 0) there.drawn(pending), there.accept(pending);
+      pending = before = token;
+      const TokenId expected = here.sample(logits);
+      here.accept(expected);
+      ASSERT_EQ(token, expected) << "draw " << i << ", temperature " << p.temperature;
+    }
+  }
+  SamplingParams p;
+  p.penalty_window = 4;
+  EXPECT_TRUE(Sampler(p, 60, 0).next_draw(0));
+  EXPECT_FALSE(Sampler(p, 60, 0).next_draw(1));
+  p.logprobs = 1;
+  EXPECT_FALSE(Sampler(p, 60, 0).next_draw(0));
+  EXPECT_THROW(Sampler(p, 60, 0).drawn(kNotNumbers), Error);
+  EXPECT_THROW(Sampler(p, 60, 0).drawn(kNothingAllowed), Error);
+  EXPECT_THROW(Sampler(p, 60, 0).drawn(60), Error);
+}
+
 TEST(Sampler, NamesFieldAndRange) {
   const auto message = [](auto set) {
     SamplingParams p;
