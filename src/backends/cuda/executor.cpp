@@ -167,7 +167,7 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
       constants.insert(constants.end(), slopes.begin(), slopes.end());
     }
     if (const auto* op = std::get_if<program::Embed>(&instruction.operation);
-        op && !weights_.table(op->table).data)
+        op && !weights_.table(op->table).on_device())
       embedding_bytes = std::max(embedding_bytes, bounds.tokens * program.width(op->y) * 4);
   }
   ropes_ = Buffer(device, size_t(rope_bytes));
@@ -202,13 +202,16 @@ class Executor::Step {
     assert(sizes_.tokens <= e.bounds_.tokens && sizes_.logits <= e.bounds_.logits);
   }
 
-  // The modules of all products, as a step of both classes would ask for them.
+  // The modules of all products and lookups, as a step of both classes would ask for them.
   std::vector<Variant> variants() {
     std::vector<Variant> all;
     sizes_ = {2, 1};
     decode_rows_ = 1;
     collected_ = &all;
     for (const auto& instruction : program_.instructions) {
+      if (const auto* embed = std::get_if<program::Embed>(&instruction.operation))
+        if (const auto& table = e_.weights_.table(embed->table); table.blocks)
+          all.push_back(embed_packed_variant(*table.blocks->form));
       if (const auto* matmul = std::get_if<program::MatMul>(&instruction.operation)) execute(*matmul);
       if (const auto* gated = std::get_if<program::GatedMatMul>(&instruction.operation)) execute(*gated);
       if (const auto* logits = std::get_if<program::Logits>(&instruction.operation)) execute(*logits);
@@ -317,7 +320,7 @@ class Executor::Step {
   // Rows of a table that the device does not hold are decoded here and travel with the step.
   void decode_embeddings(const program::Embed& op) {
     const auto& table = e_.weights_.table(op.table);
-    if (table.data) return;
+    if (table.on_device()) return;
     assert(e_.elements_[size_t(op.y.id)] == Element::f32);
     const int32_t* ids =
         e_.staging_.as<int32_t>() + (op.ids == program_.positions ? e_.layout_->positions : e_.layout_->ids);
@@ -418,6 +421,10 @@ class Executor::Step {
     if (table.data) {
       launch_.embed(at(op.ids).address, table.data, table.kind, at(op.y), rows(op.y), table.cols, op.scale,
                     op.offset);
+    } else if (table.blocks) {
+      assert(e_.elements_[size_t(op.y.id)] == Element::f32);
+      embed_packed(e_.kernels_, e_.stream_, *table.blocks, at(op.ids).address, at(op.y).address, rows(op.y),
+                   op.scale, op.offset, launch_.overlap);
     } else {
       e_.stream_.upload(at(op.y).address, e_.embeddings_.data(), size_t(count(op.y)) * 4);
       after_copy_ = true;

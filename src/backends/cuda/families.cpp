@@ -23,6 +23,13 @@ std::span<const Family> kernel_families() {
          for (const auto& f : forms()) all.push_back(unpack_variant(f));
          return all;
        }},
+      {"embed_packed.cu", "rows of a table held in blocks", "packed_value (matmul_few_gpu_test.cpp)",
+       [](int) {
+         std::vector<Variant> all;
+         for (const auto& f : forms())
+           if (f.layout == Layout::blocks) all.push_back(embed_packed_variant(f));
+         return all;
+       }},
       {"matmul_few.cu", "products of rows that extend answers, weights in any form",
        "double on the CPU (matmul_few_gpu_test.cpp)", matmul_few_stock},
       {"matmul_many_sm90.cu", "rows of prompts times 16-bit weights on Hopper",

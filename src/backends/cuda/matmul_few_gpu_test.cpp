@@ -116,6 +116,7 @@ void prepare(Gpu& gpu) {
   for (const auto& f : forms()) {
     for (const auto& v : matmul_few_variants(f, 4096, 4096, false, gpu.device.facts())) all.push_back(v);
     all.push_back(unpack_variant(f));
+    if (f.layout == Layout::blocks) all.push_back(embed_packed_variant(f));
   }
   gpu.kernels.prepare(all);
 }
@@ -174,6 +175,29 @@ TEST_P(MatMulFew, UnpacksToRoundedValues) {
     const double tolerance = 2e-3;
     ASSERT_NEAR(bf16_to_float(got[i]), wanted, std::abs(wanted) / 256 + tolerance) << f.name << " at " << i;
   }
+}
+
+TEST_P(MatMulFew, LooksUpRowsOfATable) {
+  CAIRN_NEED_GPU(gpu);
+  const Form& f = *GetParam();
+  if (f.layout != Layout::blocks) GTEST_SKIP() << "rows are looked up as they are";
+  const int64_t rows = 45, cols = 768;
+  const auto s = sample(gpu, f, rows, cols, 10);
+  const std::vector<int32_t> ids = {0, 43, 7, 8, 8, 31, 1, 39, 13, 22};
+  const auto id_buffer = gpu.upload(ids);
+  const auto y = gpu.poisoned(ids.size() * size_t(cols) * 4);
+  embed_packed(gpu.kernels, gpu.stream, s.matrix, id_buffer.address(), y.address(), int64_t(ids.size()) - 1,
+               1.5f, 1);
+  const auto got = gpu.download<float>(y);
+  for (size_t i = 0; i + 1 < ids.size(); ++i)
+    for (int64_t c = 0; c < cols; ++c) {
+      const float wanted = 1.5f * s.values[size_t((ids[i] + 1) * cols + c)];
+      // d s (128 + q) less 128 d s: rounded at 2^-24 of 256 times scales below 128; times 1.5
+      ASSERT_NEAR(got[i * size_t(cols) + size_t(c)], wanted, std::abs(wanted) * 1e-6 + 6e-3)
+          << f.name << " id " << ids[i] << " column " << c;
+    }
+  for (int64_t c = 0; c < cols; ++c)
+    ASSERT_TRUE(std::isnan(got[(ids.size() - 1) * size_t(cols) + size_t(c)])) << "written past the last row";
 }
 
 std::vector<const Form*> all_forms() {

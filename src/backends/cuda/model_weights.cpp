@@ -38,6 +38,12 @@ bool has_rows(const StoredWeight& w) {
   return !w.transposed && (w.codec == CodecId::bf16 || w.codec == CodecId::f16);
 }
 
+// Whether its packed form is blocks at the file's precision.
+bool has_blocks(const StoredWeight& w) {
+  return !w.transposed && w.pieces.size() == 1 && form_of(w.codec) &&
+         form_of(w.codec)->layout == Layout::blocks;
+}
+
 int64_t elements(const StoredWeight& w) { return w.rows * w.cols; }
 
 // Where everything of a model lies in one allocation.
@@ -66,8 +72,12 @@ struct Places {
       if (roles[i].vector) vector[i] = place(w.cols * 4);
       // A table that a product reads too (tied embeddings) is read where the product's copy lies, if that is
       // its rows.
-      if (roles[i].table && is_float(w) && !(matrix[i] >= 0 && packed[i] && has_rows(w)))
+      if (!roles[i].table) continue;
+      const bool multiplied = matrix[i] >= 0 && packed[i];
+      if (is_float(w) && !(multiplied && has_rows(w)))
         table[i] = place(elements(w) * codecs::codec(w.codec).block_bytes);
+      else if (packed[i] && has_blocks(w) && !multiplied)
+        table[i] = place(int64_t(device_matrix_bytes(w.codec, w.rows, w.cols, 1)));
     }
   }
 };
@@ -113,7 +123,11 @@ uint64_t ModelWeights::bytes_needed(const Program& program, std::span<const Stor
 ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight> stored, const Device& device,
                            Stream& stream, ThreadPool& pool, Options options,
                            const std::function<void(const backends::LoadProgress&)>& progress)
-    : packed_(stored.size()), plain_(stored.size()), tables_(stored.size()), vectors_(stored.size(), 0) {
+    : packed_(stored.size()),
+      plain_(stored.size()),
+      table_blocks_(stored.size()),
+      tables_(stored.size()),
+      vectors_(stored.size(), 0) {
   const Places places(program, stored, options);
   memory_ = Buffer(device, size_t(places.bytes));
   Uploader uploader(device, stream);
@@ -168,12 +182,19 @@ ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight>
         std::memcpy(half, values.data() + begin, size_t(end - begin) * 4);
       });
     }
-    tables_[i] = {0, table_kind(w.codec), &w, w.rows, w.cols};
-    if (places.table[i] >= 0) {
+    tables_[i].kind = table_kind(w.codec);
+    tables_[i].stored = &w, tables_[i].rows = w.rows, tables_[i].cols = w.cols;
+    const bool multiplied = places.matrix[i] >= 0 && places.packed[i];
+    if (places.table[i] >= 0 && has_blocks(w)) {
+      table_blocks_[i] = packer.pack(w, memory_.address() + Address(places.table[i]));
+      tables_[i].blocks = &table_blocks_[i];
+    } else if (places.table[i] >= 0) {
       tables_[i].data = memory_.address() + Address(places.table[i]);
       raw(tables_[i].data);
-    } else if (places.matrix[i] >= 0 && places.packed[i] && has_rows(w)) {
+    } else if (multiplied && has_rows(w)) {
       tables_[i].data = packed_[i].data;
+    } else if (multiplied && has_blocks(w)) {
+      tables_[i].blocks = &packed_[i];
     }
     for (const auto& piece : w.pieces) loaded.done_bytes += piece.bytes;
     if (progress) progress(loaded);

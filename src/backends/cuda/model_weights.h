@@ -29,8 +29,11 @@ class ModelWeights {
                ThreadPool&, Options, const std::function<void(const backends::LoadProgress&)>& progress = {});
 
   struct Table {
-    Address data = 0;  // 0: rows are decoded on the CPU, from `stored`
+    Address data = 0;  // row-major
     TableKind kind = TableKind::f32;
+    const DeviceMatrix* blocks = nullptr;  // or in blocks, as a product reads it
+    // Neither: its rows are decoded on the CPU, from `stored`.
+    bool on_device() const { return data || blocks; }
     const codecs::StoredWeight* stored = nullptr;
     int64_t rows = 0, cols = 0;
   };
@@ -47,6 +50,7 @@ class ModelWeights {
   Buffer memory_;  // all of them, one after another
   std::vector<DeviceMatrix> packed_;
   std::vector<PlainMatrix> plain_;
+  std::vector<DeviceMatrix> table_blocks_;  // of tables that no product reads
   std::vector<Table> tables_;
   std::vector<Address> vectors_;
 };

@@ -375,4 +375,17 @@ void unpack_rows(KernelCache& kernels, Stream& stream, const UnpackedRows& u, bo
                 u.row0, u.rows, u.to, u.other_to, int(beside));
 }
 
+Variant embed_packed_variant(const Form& f) { return {"embed_packed.cu", f.defines()}; }
+
+void embed_packed(KernelCache& kernels, Stream& stream, const DeviceMatrix& w, Address ids, Address y,
+                  int64_t rows, float scale, int64_t offset, bool overlap_previous) {
+  assert(w.form->layout == Layout::blocks && w.cols % 8 == 0);
+  LaunchShape shape;
+  shape.grid[0] = unsigned(rows);
+  shape.block = 128;
+  shape.overlap_previous = overlap_previous;
+  stream.launch(kernels.get(embed_packed_variant(*w.form), "embed_packed"), shape, ids, w.data, y, w.cols,
+                scale, offset);
+}
+
 }  // namespace cairn::cuda

@@ -109,7 +109,13 @@ Variant unpack_variant(const Form&);
 void unpack_rows(KernelCache&, Stream&, const DeviceMatrix&, int64_t piece, int64_t row0, int64_t rows,
                  Address to, bool overlap_previous = false);
 
-// The same of one matrix or of two of the same form, side by side in one launch. beside_previous (with
+// y[t] = scale * row ids[t] + offset of a matrix in blocks (one piece), f32; the ids lie on the device and
+// are rows of the matrix.
+Variant embed_packed_variant(const Form&);
+void embed_packed(KernelCache&, Stream&, const DeviceMatrix&, Address ids, Address y, int64_t rows,
+                  float scale, int64_t offset, bool overlap_previous = false);
+
+// unpack_rows of one matrix or of two of the same form, side by side in one launch. beside_previous (with
 // overlap_previous): it may begin while the kernel before it runs, which must neither read nor write `to`; it
 // ends after that one.
 struct UnpackedRows {
