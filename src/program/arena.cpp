@@ -15,7 +15,7 @@ ArenaPlan plan_arena(const Program& program, const Bounds& bounds) {
   std::vector<Life> lives(program.values.size());
   const auto extend = [&](Value v, int at) {
     auto& life = lives[size_t(v.id)];
-    if (life.first < 0) life.first = at;
+    if (life.first < 0 || at < life.first) life.first = at;
     life.last = std::max(life.last, at);
   };
   for (Value input : {program.ids, program.positions, program.logit_rows}) extend(input, 0);
@@ -23,6 +23,11 @@ ArenaPlan plan_arena(const Program& program, const Bounds& bounds) {
     const Uses used = uses(program.instructions[i].operation);
     for (Value v : used.in) extend(v, int(i));
     for (Value v : used.out) extend(v, int(i));
+  }
+  // What is handed over lives when its stage begins, or still when it has ended.
+  for (const auto& stage : program.stages) {
+    for (Value v : stage.in) extend(v, stage.begin);
+    for (Value v : stage.out) extend(v, stage.end - 1);
   }
   const int end = int(program.instructions.size());
   for (Value output : {program.logits, program.hidden})

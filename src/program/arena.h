@@ -19,7 +19,7 @@ struct ArenaPlan {
 };
 
 // Greedy by size (largest value first, lowest free offset), the order that Pisarchyk & Lee 2020 found best.
-// Inputs live from the start, outputs to the end.
+// Inputs live from the start, outputs to the end, what is handed over from its stage's begin or to its end.
 ArenaPlan plan_arena(const Program&, const Bounds&);
 
 }  // namespace cairn::program

@@ -16,8 +16,12 @@ class Checker {
   void run() {
     for (Value input : {program_.ids, program_.positions, program_.logit_rows})
       defined_[size_t(input.id)] = true;
-    for (const auto& instruction : program_.instructions) {
+    size_t stage = 0;
+    for (size_t i = 0; i < program_.instructions.size(); ++i) {
+      const auto& instruction = program_.instructions[i];
       instruction_ = &instruction;
+      if (stage < program_.stages.size() && program_.stages[stage].begin == int32_t(i))
+        for (Value v : program_.stages[stage++].in) defined_[size_t(v.id)] = true;
       const Uses used = uses(instruction.operation);
       for (Value v : used.in) {
         require(v.id >= 0 && size_t(v.id) < defined_.size(), "reads a value that does not exist");
@@ -32,6 +36,7 @@ class Checker {
       std::visit([&](const auto& op) { check_operation(op); }, instruction.operation);
       for (Value v : used.out) defined_[size_t(v.id)] = true;
     }
+    if (!program_.stages.empty()) return;  // a part
     for (Value output : {program_.logits, program_.hidden})
       if (!output || !defined_[size_t(output.id)])
         fail(ErrorKind::invalid_file, "{}: the program never computes its logits", program_.model);

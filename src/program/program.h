@@ -50,6 +50,14 @@ struct RopeTable {
   bool operator==(const RopeTable&) const = default;
 };
 
+// Of a program that is one part of another (parts.h): instructions up to `end`, before which the rows of `in`
+// are handed over by other parts and after which those of `out` are taken.
+struct Stage {
+  int32_t begin = 0, end = 0;
+  std::vector<Value> in, out;
+  bool operator==(const Stage&) const = default;
+};
+
 struct Program {
   std::string model;  // "llama (model.gguf)": what errors name
   std::vector<ValueInfo> values;
@@ -57,10 +65,11 @@ struct Program {
   std::vector<RopeTable> ropes;
   std::vector<KvSlot> kv;
   std::vector<Instruction> instructions;
+  std::vector<Stage> stages;  // empty: a whole program, which runs from its first to its last instruction
 
   // Inputs, set by the executor before each step.
   Value ids, positions, logit_rows;  // [tokens], [tokens], [logits] i32
-  // Outputs.
+  // Outputs; absent in a part that does not compute them.
   Value logits;  // [logits, vocabulary]
   Value hidden;  // [logits, dim]: the rows that logits were computed from, for embeddings
 

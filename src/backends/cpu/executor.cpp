@@ -137,8 +137,8 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
 // One run: the step's sizes and the instructions' bodies.
 class Executor::Step {
  public:
-  Step(Executor& e, std::span<const SequenceStep> sequences)
-      : e_(e), program_(e.program_), rows_(e.rows_), sequences_(sequences) {
+  Step(Executor& e, std::span<const SequenceStep> sequences, program::Trace* trace)
+      : e_(e), program_(e.program_), rows_(e.rows_), sequences_(sequences), trace_(trace) {
     for (const auto& s : sequences) {
       sizes_.tokens += int64_t(s.tokens.size());
       sizes_.logits += s.logit_rows;
@@ -149,18 +149,24 @@ class Executor::Step {
     fill_attention_plan();
   }
 
-  StepResult run(program::Trace* trace) {
-    const auto work_sizes = trace ? sizes_for_work() : program::StepSizes{};
-    for (size_t i = 0; i < program_.instructions.size(); ++i) {
+  StepResult run(size_t first, size_t end) {
+    const auto work_sizes = trace_ ? sizes_for_work() : program::StepSizes{};
+    for (size_t i = first; i < end; ++i) {
       const auto& instruction = program_.instructions[i];
-      const uint64_t start = trace ? program::Trace::now_ns() : 0;
+      const uint64_t start = trace_ ? program::Trace::now_ns() : 0;
       std::visit([&](const auto& op) { execute(op); }, instruction.operation);
-      if (trace)
-        trace->emit({int32_t(i), instruction.lane, start, start, program::Trace::now_ns(),
-                     work(program_, instruction, work_sizes)});
+      if (trace_)
+        trace_->emit({int32_t(i), instruction.lane, start, start, program::Trace::now_ns(),
+                      work(program_, instruction, work_sizes)});
     }
-    return {sizes_.logits, sizes_.logits > 0 ? f32(program_.logits) : nullptr,
-            sizes_.logits > 0 ? f32(program_.hidden) : nullptr};
+    const bool scored = sizes_.logits > 0 && end == program_.instructions.size();
+    return {sizes_.logits, scored && program_.logits ? f32(program_.logits) : nullptr,
+            scored && program_.hidden ? f32(program_.hidden) : nullptr};
+  }
+
+  std::span<std::byte> bytes_of(Value v) const {
+    return {reinterpret_cast<std::byte*>(f32(v)),
+            size_t(rows(v) * width(v)) * tensor::bytes_of(program_.info(v).dtype)};
   }
 
  private:
@@ -584,10 +590,29 @@ class Executor::Step {
   program::Bounds sizes_;
   std::vector<size_t> rope_begin_;
   attention::AttentionPlan attention_plan_;
+  program::Trace* trace_;
 };
 
+Executor::~Executor() = default;
+
 StepResult Executor::run(std::span<const SequenceStep> sequences, program::Trace* trace) {
-  return Step(*this, sequences).run(trace);
+  return Step(*this, sequences, trace).run(0, program_.instructions.size());
 }
+
+void Executor::begin(std::span<const SequenceStep> sequences, program::Trace* trace) {
+  step_ = std::make_unique<Step>(*this, sequences, trace);
+}
+
+StepResult Executor::run_stage(size_t stage) {
+  const auto& range = program_.stages[stage];
+  return step_->run(size_t(range.begin), size_t(range.end));
+}
+
+void Executor::hand_in(Value v, const std::byte* rows) {
+  const auto to = step_->bytes_of(v);
+  std::memcpy(to.data(), rows, to.size());
+}
+
+const std::byte* Executor::hand_out(Value v) { return step_->bytes_of(v).data(); }
 
 }  // namespace cairn::cpu

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "backends/common/executor.h"
+#include "backends/common/part_executor.h"
 #include "backends/cpu/attention.h"
 #include "backends/cpu/experts.h"
 #include "backends/cpu/row_kernels.h"
@@ -37,14 +37,20 @@ struct ExecutorNeeds {
 ExecutorNeeds executor_needs(const program::Program&, std::span<const codecs::StoredWeight>,
                              const program::Bounds&, int64_t context, int threads);
 
-class Executor final : public backends::Executor {
+class Executor final : public backends::PartExecutor {
  public:
   // bounds: the most rows a step may have. The program, pool and KV pool must outlive the executor.
   Executor(const program::Program&, std::span<const codecs::StoredWeight>, Weights, ThreadPool&, kv::KvPool&,
            const program::Bounds& bounds, int64_t context);
+  ~Executor() override;
 
   // Preconditions: the step's rows are within bounds, token ids within the vocabulary, pages reserved.
   StepResult run(std::span<const SequenceStep>, program::Trace* trace = nullptr) override;
+
+  void begin(std::span<const SequenceStep>, program::Trace* trace) override;
+  StepResult run_stage(size_t stage) override;
+  void hand_in(program::Value, const std::byte* rows) override;
+  const std::byte* hand_out(program::Value) override;
 
   const program::Bounds& bounds() const override { return bounds_; }
   uint64_t scratch_bytes() const override { return needs_.bytes(pool_.size()); }
@@ -63,6 +69,7 @@ class Executor final : public backends::Executor {
   AlignedBuffer arena_, prepared_, pair_prepared_, temporary_, thread_scratch_, rope_;
   AttentionScratch attention_;
   ExpertGroups groups_;
+  std::unique_ptr<Step> step_;  // of a part, between its stages
 };
 
 }  // namespace cairn::cpu

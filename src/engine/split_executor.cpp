@@ -1,0 +1,72 @@
+#include "engine/split_executor.h"
+
+#include <algorithm>
+
+namespace cairn::engine {
+
+SplitExecutor::SplitExecutor(program::Parts parts, kv::KvPool& pages,
+                             const std::function<Member(const program::Part&)>& make)
+    : parts_(std::move(parts)) {
+  std::vector<kv::KvPool*> pools;
+  for (const auto& part : parts_.parts) {
+    members_.push_back(make(part));
+    if (!part.program.kv.empty()) pools.push_back(members_.back().kv.get());
+  }
+  if (std::all_of(pools.begin(), pools.end(), [](const auto* pool) { return pool->can_copy(); }))
+    pages.set_page_copy([pools](int32_t from, int32_t to, int64_t tokens) {
+      for (auto* pool : pools) pool->copy_page(from, to, tokens);
+    });
+}
+
+backends::StepResult SplitExecutor::run(std::span<const backends::SequenceStep> sequences,
+                                        program::Trace* trace) {
+  std::vector<program::Trace> traces(members_.size());
+  // A GPU's inputs travel while the CPU begins.
+  for (size_t m = 0; m < members_.size(); ++m)
+    members_[m].executor->begin(sequences, trace ? &traces[m] : nullptr);
+  backends::StepResult result;
+  for (const auto& turn : parts_.turns) {
+    const auto r = members_[size_t(turn.part)].executor->run_stage(size_t(turn.stage));
+    result.rows = r.rows;
+    if (r.logits) result.logits = r.logits;
+    if (r.hidden) result.hidden = r.hidden;
+    hand_over(turn);
+  }
+  for (size_t m = 0; trace && m < members_.size(); ++m)
+    for (auto record : traces[m].records()) {
+      record.instruction = parts_.parts[m].instructions[size_t(record.instruction)];
+      trace->emit(record);
+    }
+  return result;
+}
+
+void SplitExecutor::hand_over(const program::Turn& turn) {
+  auto& from = *members_[size_t(turn.part)].executor;
+  const auto& out = parts_.parts[size_t(turn.part)].program.stages[size_t(turn.stage)].out;
+  if (out.empty()) return;
+  // The next turn of every other part.
+  std::vector<bool> seen(members_.size(), false);
+  seen[size_t(turn.part)] = true;
+  for (const auto* next = &turn + 1; next != parts_.turns.data() + parts_.turns.size(); ++next) {
+    if (seen[size_t(next->part)]) continue;
+    seen[size_t(next->part)] = true;
+    const auto& in = parts_.parts[size_t(next->part)].program.stages[size_t(next->stage)].in;
+    for (const program::Value v : out)
+      if (std::find(in.begin(), in.end(), v) != in.end())
+        members_[size_t(next->part)].executor->hand_in(v, from.hand_out(v));
+  }
+}
+
+uint64_t SplitExecutor::scratch_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& member : members_) bytes += member.executor->scratch_bytes();
+  return bytes;
+}
+
+backends::StepTimes SplitExecutor::times() const {
+  backends::StepTimes times;
+  for (const auto& member : members_) times.add(member.executor->times());
+  return times;
+}
+
+}  // namespace cairn::engine
