@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import family_gguf
+import quantized_weights
 
 ROOT = pathlib.Path(__file__).parent.parent / "src/models/testdata"
 VOCABULARY = 64
@@ -70,11 +71,16 @@ OLMOE = {**LLAMA, "model_type": "olmoe", "architectures": ["OlmoeForCausalLM"], 
          "intermediate_size": 12, "num_experts": 8, "num_experts_per_tok": 3, "norm_topk_prob": False,
          "clip_qkv": None}
 
+# As wide as a group of 128. The second has matrices that are no whole number of blocks either way.
+LLAMA_128 = {**LLAMA, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 1}
+QWEN3_128 = {**QWEN3, "hidden_size": 128, "intermediate_size": 192, "num_hidden_layers": 1}
 LONGROPE = {"type": "longrope", "short_factor": [1.0, 1.05, 1.2], "long_factor": [1.1, 2.5, 7.0]}
 
 # name: (config.json, options). Options: gguf (also write that file), dtype (of the stored weights), prompts (lengths
 # other than 9 and 40), rope_length (frequencies for this length at the last prompt, see golden()), rename (tensor
-# names as the other kind of checkpoint has them), wrap (config.json nests the text model).
+# names as the other kind of checkpoint has them), wrap (config.json nests the text model), quantize (a name in
+# quantized_weights.CONFIGS: every linear layer but the head and routers is stored so, and transformers has the values
+# that its codes stand for).
 CASES = {
     "llama-mha": ({**LLAMA, "num_key_value_heads": 4}, {}),
     "llama-llama3-rope": ({**LLAMA, "tie_word_embeddings": True, "rope_scaling": {
@@ -127,6 +133,18 @@ CASES = {
     "olmoe-clip": ({**OLMOE, "num_key_value_heads": 2, "num_hidden_layers": 1, "clip_qkv": 0.75,
                     "norm_topk_prob": True}, {}),
     "qwen2-moe": (QWEN2_MOE, {"gguf": True}),
+    "llama-fp8-tensor": (LLAMA_128, {"quantize": "fp8-tensor"}),
+    "llama-fp8-channel": (LLAMA_128, {"quantize": "fp8-channel"}),
+    "llama-fbgemm": (LLAMA_128, {"quantize": "fbgemm"}),
+    "llama-gptq": (LLAMA_128, {"quantize": "gptq"}),
+    "llama-awq": (LLAMA_128, {"quantize": "awq"}),
+    "llama-packed": (LLAMA_128, {"quantize": "packed"}),
+    "phi3-awq": ({**PHI3, "intermediate_size": 64}, {"quantize": "awq-g32"}),
+    "qwen3-fp8-block": (QWEN3_128, {"quantize": "fp8-block"}),
+    "qwen3-gptq-act-order": ({**QWEN3_128, "intermediate_size": 128}, {"quantize": "gptq-act-order"}),
+    "qwen3-packed-zeros": ({**QWEN3_128, "hidden_size": 192}, {"quantize": "packed-zeros"}),
+    "qwen3-moe-fp8-block": ({**QWEN3_MOE, "hidden_size": 128, "num_hidden_layers": 1, "moe_intermediate_size": 128,
+                             "num_experts": 4, "num_experts_per_tok": 2}, {"quantize": "fp8-block"}),
 }
 
 
@@ -211,8 +229,8 @@ def golden(model, prompts, rope_length):
     return entries, torch.stack(rows), margin
 
 
-def hub_state(model, options):
-    """The tensors under the names that published checkpoints have: experts one by one."""
+def hub_views(model, options):
+    """The model's tensors under the names that published checkpoints have: experts one by one."""
     state = {}
     for name, p in model.state_dict().items():
         if name == "lm_head.weight" and model.config.tie_word_embeddings:
@@ -234,25 +252,46 @@ def hub_state(model, options):
     if options.get("buffers"):  # the first GPT-2 files carry their causal masks
         for layer in range(model.config.n_layer):
             state[f"transformer.h.{layer}.attn.bias"] = torch.ones(1, 1, 4, 4).tril()
+    return state
+
+
+def quantize(model, options):
+    """Stores the linear layers as options["quantize"] says and gives the model what they stand for."""
+    stored = {}
+    if options.get("quantize"):
+        function, _ = quantized_weights.CONFIGS[options["quantize"]]
+        for name, view in hub_views(model, options).items():
+            if view.dim() != 2 or any(part in name for part in ("embed", "lm_head", "mlp.gate.")):
+                continue
+            tensors, value = function(view)
+            view.copy_(value)
+            stored |= {name.removesuffix("weight") + suffix: t for suffix, t in tensors.items()}
+    return stored
+
+
+def hub_state(model, options, quantized):
     rename = options.get("rename", lambda n: n)
     dtype = options.get("dtype", torch.float32)
-    return {rename(n): p.detach().to(dtype).contiguous().clone() for n, p in state.items()}
+    modules = {name.rsplit(".", 1)[0] for name in quantized}
+    plain = {n: p.detach().to(dtype) for n, p in hub_views(model, options).items()
+             if n.removesuffix(".weight") not in modules}
+    return {rename(n): p.contiguous().clone() for n, p in {**plain, **quantized}.items()}
 
 
-def build(config_json, seed, dtype):
+def build(config_json, seed, dtype, options):
     config = CONFIG_MAPPING[config_json["model_type"]].from_dict(json.loads(json.dumps(config_json)))
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
     randomize(model, seed)
     for p in model.parameters():
         p.data.copy_(p.data.to(dtype).float())
-    return model
+    return model, quantize(model, options)
 
 
 def make(name):
     config_json, options = CASES[name]
     lengths = options.get("prompts", [9, 40])
     for seed in range(1, 60):
-        model = build(config_json, seed, options.get("dtype", torch.float32))
+        model, quantized = build(config_json, seed, options.get("dtype", torch.float32), options)
         generator = torch.Generator().manual_seed(1000 + seed)
         prompts = [torch.randint(3, VOCABULARY - 1, (n,), generator=generator).tolist() for n in lengths]
         routing = Routing(model)
@@ -267,12 +306,14 @@ def make(name):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     written = config_json
+    if options.get("quantize"):
+        written = {**config_json, "quantization_config": quantized_weights.CONFIGS[options["quantize"]][1]}
     if options.get("wrap"):
         written = {"model_type": options["wrap"], "architectures": ["Gemma3ForConditionalGeneration"],
                    "text_config": {k: v for k, v in config_json.items() if k != "architectures"},
                    "vision_config": {"hidden_size": 8, "model_type": "siglip_vision_model"}}
     (folder / "config.json").write_text(json.dumps(written, indent=1) + "\n")
-    state = hub_state(model, options)
+    state = hub_state(model, options, quantized)
     if options.get("wrap"):
         state["vision_tower.vision_model.post_layernorm.weight"] = torch.ones(8)
     safetensors.torch.save_file(state, folder / "model.safetensors", metadata={"format": "pt"})

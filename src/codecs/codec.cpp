@@ -10,6 +10,7 @@
 #include "codecs/legacy_blocks.h"
 #include "codecs/nonlinear.h"
 #include "codecs/plain.h"
+#include "codecs/scaled_blocks.h"
 #include "codecs/ternary.h"
 
 namespace cairn::codecs {
@@ -54,6 +55,10 @@ constexpr Codec kTable[] = {
     {CodecId::iq2_s, "iq2_s", 22, 256, 82, nullptr, nullptr},
     {CodecId::iq3_xxs, "iq3_xxs", 18, 256, 98, nullptr, nullptr},
     {CodecId::iq3_s, "iq3_s", 21, 256, 110, nullptr, nullptr},
+    {CodecId::e4m3, "e4m3", kNoGgmlType, 1, 1, decode_e4m3, nullptr},
+    block_codec<BlockE4M3>(CodecId::e4m3_g128, kNoGgmlType, decode_e4m3_g128, nullptr),
+    block_codec<BlockInt4G32>(CodecId::int4_g32, kNoGgmlType, decode_int4_g32, nullptr),
+    block_codec<BlockInt4G128>(CodecId::int4_g128, kNoGgmlType, decode_int4_g128, nullptr),
 };
 
 constexpr bool in_order() {
@@ -76,6 +81,7 @@ const Codec* find_codec(std::string_view name) {
 }
 
 const Codec* find_codec_of_ggml_type(uint32_t ggml_type) {
+  if (ggml_type == kNoGgmlType) return nullptr;
   const auto* found = std::find_if(std::begin(kTable), std::end(kTable),
                                    [&](const Codec& c) { return c.ggml_type == ggml_type; });
   return found == std::end(kTable) ? nullptr : found;

@@ -20,14 +20,17 @@ enum class CodecId : uint8_t {
   iq4_nl, iq4_xs, mxfp4, nvfp4, tq1_0, tq2_0,
   // Sizes are known, so that files open and inspect lists them; decode is null and running them is refused.
   iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s,
+  // No GGUF file holds these (scaled_blocks.h).
+  e4m3, e4m3_g128, int4_g32, int4_g128,
 };
 // clang-format on
-inline constexpr size_t kCodecs = size_t(CodecId::iq3_s) + 1;
+inline constexpr size_t kCodecs = size_t(CodecId::int4_g128) + 1;
+inline constexpr uint32_t kNoGgmlType = UINT32_MAX;
 
 struct Codec {
   CodecId id;
   std::string_view name;  // as in llama.cpp and in our flags, lower case: "q4_k"
-  uint32_t ggml_type;     // the number in a GGUF file
+  uint32_t ggml_type;     // the number in a GGUF file, or kNoGgmlType
   int block_elements;     // consecutive elements of a row that share a block
   int block_bytes;
   // Writes count floats from count / block_elements blocks; count is a multiple of block_elements.

@@ -30,6 +30,20 @@ int ternary_digit(int byte, int k) {
   return byte * 3 / 256;
 }
 
+float float_at(Bytes b, int offset) {
+  float value;
+  std::memcpy(&value, b + offset, sizeof value);
+  return value;
+}
+// Sign, four bits of exponent (bias 7), three of mantissa; all ones is NaN.
+float e4m3(int code) {
+  const int exponent = code >> 3 & 15, mantissa = code & 7;
+  if ((code & 127) == 127) return std::numeric_limits<float>::quiet_NaN();
+  const float magnitude =
+      exponent == 0 ? std::ldexp(float(mantissa), -9) : std::ldexp(float(8 + mantissa), exponent - 10);
+  return code & 128 ? -magnitude : magnitude;
+}
+
 struct Format {
   CodecId id;
   std::function<float(Bytes, int)> element;  // value of element e
@@ -121,6 +135,13 @@ const Format kFormats[] = {
        return half_at(b, 64) * float(((b[e / 128 * 32 + e % 32] >> (e / 32 % 4 * 2)) & 3) - 1);
      },
      {64}},
+    {CodecId::e4m3_g128, [](Bytes b, int e) { return float_at(b, 0) * e4m3(b[4 + e]); }, {}},
+    {CodecId::int4_g32,
+     [](Bytes b, int e) { return float_at(b, 0) * float(((b[5 + e / 2] >> e % 2 * 4) & 15) - b[4]); },
+     {}},
+    {CodecId::int4_g128,
+     [](Bytes b, int e) { return float_at(b, 0) * float(((b[5 + e / 2] >> e % 2 * 4) & 15) - b[4]); },
+     {}},
 };
 
 bool same(float a, float b) {
@@ -143,6 +164,10 @@ TEST(CodecDecode, EveryBitOfEveryFieldMeansWhatTheFormatSays) {
     const Codec& c = codec(format.id);
     for (const uint8_t background : {0x00, 0xff, 0xa5}) {
       std::vector<uint8_t> block(size_t(c.block_bytes), background);
+      if (format.id >= CodecId::e4m3_g128) {
+        const float scale = -0.75f;
+        std::memcpy(block.data(), &scale, sizeof scale);
+      }
       for (size_t i = 0; i < format.f16_offsets.size(); ++i) {
         const uint16_t d = float_to_f16(i == 0 ? 0.75f : -1.25f);
         std::memcpy(&block[size_t(format.f16_offsets[i])], &d, sizeof d);
@@ -209,6 +234,7 @@ TEST(CodecDecode, PlainNumbers) {
   check(CodecId::f16, uint16_t{0x3c00}, uint16_t{0xc000}, 1, -2);
   check(CodecId::bf16, uint16_t{0x3f80}, uint16_t{0xc000}, 1, -2);
   check(CodecId::f64, 0.1, 1e300, 0.1f, std::numeric_limits<float>::infinity());
+  check(CodecId::e4m3, uint8_t{0x7e}, uint8_t{0x81}, 448, -0x1p-9f);
   check(CodecId::i8, int8_t{-128}, int8_t{127}, -128, 127);
   check(CodecId::i16, int16_t{-32768}, int16_t{2}, -32768, 2);
   check(CodecId::i32, int32_t{-3}, int32_t{1} << 30, -3, 0x1p30f);
@@ -218,7 +244,7 @@ TEST(CodecDecode, PlainNumbers) {
 TEST(CodecTable, NamesTypesAndSizes) {
   for (const Codec& c : all_codecs()) {
     EXPECT_EQ(find_codec(c.name), &c);
-    EXPECT_EQ(find_codec_of_ggml_type(c.ggml_type), &c);
+    EXPECT_EQ(find_codec_of_ggml_type(c.ggml_type), c.ggml_type == kNoGgmlType ? nullptr : &c);
     EXPECT_EQ(&codec(c.id), &c);
     if (c.encode) {
       EXPECT_TRUE(c.decode) << c.name;

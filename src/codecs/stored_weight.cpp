@@ -4,6 +4,12 @@
 
 namespace cairn::codecs {
 
+uint64_t StoredPiece::all_bytes() const {
+  uint64_t sum = bytes;
+  for (const auto& part : beside) sum += part.bytes;
+  return sum;
+}
+
 std::vector<float> decode_vector(const StoredWeight& weight) {
   assert(weight.rows == 1 && !weight.transposed);
   std::vector<float> values(size_t(weight.cols));

@@ -1,18 +1,33 @@
 // A weight as the model's files hold it: found, checked, and not yet touched.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "codecs/codec.h"
 
 namespace cairn::codecs {
 
-struct StoredPiece {
+struct SplitLayout;  // split_weight.h
+
+struct StoredPart {
   const std::byte* data = nullptr;  // any alignment; the checkpoint keeps it alive
   uint64_t bytes = 0;
   int file = -1;  // which of the checkpoint's mapped files; -1: none, owned memory
+};
+
+struct StoredPiece {
+  const std::byte* data = nullptr;
+  uint64_t bytes = 0;
+  int file = -1;
+  // Of a split weight: its scales, zeros and column groups, in the order of SplitPart; without data when the
+  // layout has none.
+  std::array<StoredPart, 3> beside = {};
+
+  uint64_t all_bytes() const;
 };
 
 struct StoredWeight {
@@ -22,7 +37,15 @@ struct StoredWeight {
   bool transposed = false;
   int64_t first_col = 0, stored_cols = 0;
   std::vector<StoredPiece> pieces;  // one, or one per expert
+  // Not null: codes, scales and zeros are tensors of their own and `codec` is what their rows are made into.
+  // Then no row lies in memory as its codec says: stored_rows() makes it.
+  std::shared_ptr<const SplitLayout> split = {};
 };
+
+// Rows [first, last) of a piece in the weight's codec: where they lie, or made in `room`. Not for transposed
+// weights. Throws Error(invalid_file) naming the tensor for codes and scales that are no numbers.
+const std::byte* stored_rows(const StoredWeight&, size_t piece, int64_t first, int64_t last,
+                             std::vector<std::byte>& room);
 
 // The values of a 1-D weight (rows == 1).
 std::vector<float> decode_vector(const StoredWeight&);

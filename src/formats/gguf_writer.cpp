@@ -129,6 +129,8 @@ void GgufWriter::add_tensor(std::string_view name, codecs::CodecId id, std::span
   if (shape.empty() || shape.size() > 4)
     invalid(fmt::format("has {} dimensions; 1 to 4 are allowed", shape.size()));
   const auto& codec = codecs::codec(id);
+  if (codec.ggml_type == codecs::kNoGgmlType)
+    invalid(fmt::format("is {}, which GGUF files do not hold", codec.name));
   uint64_t rows = 1;
   for (size_t i = 0; i < shape.size(); ++i) {
     if (shape[i] < 1) invalid(fmt::format("has dimension {} of size {}", i, shape[i]));

@@ -35,7 +35,7 @@ constexpr Type kTypes[] = {
     {"BF16", 16, CodecId::bf16},  {"I64", 64, CodecId::i64},        {"I32", 32, CodecId::i32},
     {"I16", 16, CodecId::i16},    {"I8", 8, CodecId::i8},           {"U8", 8, std::nullopt},
     {"BOOL", 8, std::nullopt},    {"U16", 16, std::nullopt},        {"U32", 32, std::nullopt},
-    {"U64", 64, std::nullopt},    {"F8_E4M3", 8, std::nullopt},     {"F8_E5M2", 8, std::nullopt},
+    {"U64", 64, std::nullopt},    {"F8_E4M3", 8, CodecId::e4m3},    {"F8_E5M2", 8, std::nullopt},
     {"F8_E8M0", 8, std::nullopt}, {"F8_E4M3FNUZ", 8, std::nullopt}, {"F8_E5M2FNUZ", 8, std::nullopt},
     {"C64", 64, std::nullopt},    {"F4", 4, std::nullopt},          {"F6_E2M3", 6, std::nullopt},
     {"F6_E3M2", 6, std::nullopt},

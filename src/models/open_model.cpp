@@ -6,8 +6,11 @@
 
 #include "base/error.h"
 #include "formats/json_fields.h"
+#include "formats/quantization_config.h"
 #include "models/gguf_translation.h"
 #include "models/model.h"
+#include "models/split_weights.h"
+#include "program/weight_roles.h"
 
 namespace cairn::models {
 namespace {
@@ -30,10 +33,13 @@ const Tensor* find_tensor(const Checkpoint& checkpoint, std::string_view name) {
 // Finds weights and checks them against what the program asks for.
 class Binder {
  public:
-  Binder(const Checkpoint& checkpoint, const std::string& family)
-      : checkpoint_(checkpoint), family_(family) {}
+  Binder(const Checkpoint& checkpoint, const std::string& family,
+         const std::optional<formats::QuantizationConfig>& quantization)
+      : checkpoint_(checkpoint), family_(family), quantization_(quantization) {}
 
   StoredWeight bind(const program::WeightInfo& info) const {
+    if (quantization_)
+      if (auto split = bind_split(info)) return std::move(*split);
     if (info.shape.size() == 3) return bind_experts(info);
     if (info.shape.size() == 1) return bind_vector(info);
     // GGUF converters store every linear layer as [out, in]; only the original checkpoint is transposed.
@@ -61,6 +67,10 @@ class Binder {
 
   uint64_t bytes_per_row(const Tensor& tensor, int64_t cols) const {
     const auto& codec = codecs::codec(tensor.codec);
+    if (tensor.codec == codecs::CodecId::e4m3)
+      fail(ErrorKind::unsupported,
+           "{}: tensor {} is stored as e4m3, and no quantization_config says how it is scaled",
+           checkpoint_.path.string(), tensor.name);
     if (!codec.decode)
       fail(ErrorKind::unsupported, "{}: tensor {} is stored as {}, which cairn can list but not run",
            checkpoint_.path.string(), tensor.name, codec.name);
@@ -147,8 +157,44 @@ class Binder {
     return bound;
   }
 
+  // A matrix, or the experts' matrices, whose codes and scales are tensors of their own; nullopt when stored
+  // plainly.
+  std::optional<StoredWeight> bind_split(const program::WeightInfo& info) const {
+    const bool experts = info.shape.size() == 3;
+    if (info.shape.size() == 1) return std::nullopt;
+    const int64_t rows = info.shape[experts ? 1 : 0], cols = info.shape.back();
+    const auto star = info.name.find('*');
+    const bool one_by_one = experts && star != std::string::npos;
+    StoredWeight bound{codecs::CodecId::f32, rows, cols, false, 0, 0, {}, {}};
+    for (int64_t e = 0; e < (experts ? info.shape[0] : 1); ++e) {
+      std::string name = info.name;
+      if (one_by_one) name.replace(star, 1, std::to_string(e));
+      auto found = find_split_weight(checkpoint_, *quantization_, name, info.first_row,
+                                     info.stored_rows != 0 ? info.stored_rows : rows, cols);
+      if (!found && e == 0) return std::nullopt;
+      if (found && (info.transposed || (experts && !one_by_one)))
+        fail(ErrorKind::unsupported, "{}: tensor {} is quantized, which cairn does not run in a {} model",
+             checkpoint_.path.string(), found->layout.name, family_);
+      if (!found || (e > 0 && (found->codec != bound.codec || !same_layout(found->layout, *bound.split))))
+        fail(ErrorKind::unsupported,
+             "{}: tensor {} is stored otherwise than expert 0's; the experts of a layer must share one form",
+             checkpoint_.path.string(), name);
+      bound.codec = found->codec;
+      if (e == 0) bound.split = std::make_shared<const codecs::SplitLayout>(std::move(found->layout));
+      bound.pieces.push_back(found->piece);
+    }
+    return bound;
+  }
+
+  // But for the name.
+  static bool same_layout(codecs::SplitLayout a, const codecs::SplitLayout& b) {
+    a.name = b.name;
+    return a == b;
+  }
+
   const Checkpoint& checkpoint_;
   const std::string& family_;
+  const std::optional<formats::QuantizationConfig>& quantization_;
 };
 
 const Family& find_family(const std::string& architecture, const std::string& file) {
@@ -167,21 +213,10 @@ nlohmann::json text_config(const nlohmann::json& config, const std::string& file
   const auto* text = formats::optional_object(config, "text_config", file);
   if (!text) return config;
   nlohmann::json merged = *text;
-  for (const char* field : {"architectures", "tie_word_embeddings"})
+  for (const char* field : {"architectures", "tie_word_embeddings", "quantization_config"})
     if (config.contains(field) && (field == std::string_view("architectures") || !merged.contains(field)))
       merged[field] = config[field];
   return merged;
-}
-
-// Weights packed by another tool lie under other tensor names; say so before a name is found missing.
-void refuse_quantized(const nlohmann::json& config, const std::string& file) {
-  const auto* quantization = formats::optional_object(config, "quantization_config", file);
-  if (!quantization) return;
-  fail(ErrorKind::unsupported,
-       "{}: the weights are quantized with {} (quantization_config), which cairn does not read; use the "
-       "original "
-       "model or a GGUF file of it",
-       file, formats::optional_string(*quantization, "quant_method", file).value_or("an unnamed method"));
 }
 
 std::vector<float> read_divisors(const Checkpoint& checkpoint) {
@@ -227,7 +262,7 @@ Model open_model(Checkpoint checkpoint) {
                    ? (files.path / "config.json").string()
                    : files.path.string();
   model.config = gguf ? config_of_gguf(files) : text_config(*files.config, model.file);
-  refuse_quantized(model.config, model.file);
+  const auto quantization = formats::read_quantization(model.config, model.file);
   const auto architectures = formats::optional_strings(model.config, "architectures", model.file);
   if (!architectures || architectures->empty())
     fail(ErrorKind::invalid_file,
@@ -246,14 +281,21 @@ Model open_model(Checkpoint checkpoint) {
   }
   model.program = family.build(source);
 
-  const Binder binder(files, model.family);
+  const Binder binder(files, model.family, quantization);
   model.weights.reserve(model.program.weights.size());
   for (auto& info : model.program.weights) {
     model.weights.push_back(binder.bind(info));
-    for (const auto& piece : model.weights.back().pieces) info.bytes += piece.bytes;
+    for (const auto& piece : model.weights.back().pieces) info.bytes += piece.all_bytes();
     uint64_t elements = 1;
     for (const int64_t extent : info.shape) elements *= uint64_t(extent);
     model.parameters += elements;
+  }
+  if (quantization) {
+    const auto roles = program::weight_roles(model.program);
+    for (size_t i = 0; i < roles.size(); ++i)
+      if (roles[i].table && model.weights[i].split)
+        fail(ErrorKind::unsupported, "{}: tensor {} is a quantized table, whose rows cairn does not look up",
+             files.path.string(), model.weights[i].split->name);
   }
   model.vocabulary_size = model.program.width(model.program.logits);
   model.hidden_size = model.program.width(model.program.hidden);

@@ -119,10 +119,6 @@ TEST(OpenModel, SaysWhichArchitecturesRun) {
             "MODEL/config.json: the architecture 'MambaForCausalLM' is not supported; " + known);
   EXPECT_EQ(without("llama-mha", "architectures"),
             "MODEL/config.json: the field architectures is missing or empty; it must name the model class");
-  EXPECT_EQ(with("llama-mha", "quantization_config", {{"quant_method", "awq"}, {"bits", 4}}),
-            "MODEL/config.json: the weights are quantized with awq (quantization_config), which cairn does "
-            "not read; "
-            "use the original model or a GGUF file of it");
 }
 
 TEST(OpenModel, RefusesConfigsThatMakeNoSense) {

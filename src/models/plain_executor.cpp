@@ -71,10 +71,13 @@ class Run {
     if (!values.empty()) return values;
     const auto& bound = model_.weights[size_t(w.id)];
     const auto& codec = codecs::codec(bound.codec);
-    for (const auto& piece : bound.pieces) {
+    std::vector<std::byte> room;
+    for (size_t piece = 0; piece < bound.pieces.size(); ++piece) {
       const int64_t stored = bound.transposed ? bound.cols * bound.stored_cols : bound.rows * bound.cols;
       std::vector<float> decoded(static_cast<size_t>(stored));
-      codec.decode(piece.data, decoded.data(), stored);
+      codec.decode(bound.transposed ? bound.pieces[piece].data
+                                    : codecs::stored_rows(bound, piece, 0, bound.rows, room),
+                   decoded.data(), stored);
       for (int64_t r = 0; r < bound.rows; ++r)
         for (int64_t c = 0; c < bound.cols; ++c)
           values.push_back(decoded[size_t(bound.transposed ? c * bound.stored_cols + bound.first_col + r

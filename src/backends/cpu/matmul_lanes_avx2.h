@@ -148,6 +148,21 @@ struct Avx2Lanes {
     const auto* q = static_cast<const __m128i*>(p);
     return {_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};
   }
+  // 2^-8 times the e4m3 values of 16 bytes that are not NaN: their bits as halves'.
+  static F load_e4m3(const void* p) {
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+    const __m256i halves = _mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(int16_t(0xbf80)));
+    return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+            _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
+  }
+  static F float_bytes(const void* p) { return to_float(widen_u8(p)); }  // of 16 unsigned bytes
+  // Bits 4 i.. 4 i + 3 of each 32-bit lane.
+  template <int i>
+  static F nibble(I x) {
+    const __m256i m = _mm256_set1_epi32(15);
+    return to_float({_mm256_and_si256(_mm256_srli_epi32(x.a, 4 * i), m),
+                     _mm256_and_si256(_mm256_srli_epi32(x.b, 4 * i), m)});
+  }
 
   static uint32_t max_magnitude_bits(const float* x, int64_t n) {  // n a multiple of 8
     const __m256i m = _mm256_set1_epi32(0x7fffffff);

@@ -46,6 +46,18 @@ struct Avx512Lanes {
   static F load_f16(const void* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
   }
+  static F load_e4m3(const void* p) {
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+    return _mm512_cvtph_ps(_mm256_and_si256(_mm256_slli_epi16(wide, 7), _mm256_set1_epi16(int16_t(0xbf80))));
+  }
+  static F float_bytes(const void* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
+  }
+  template <int i>
+  static F nibble(I x) {  // a look-up sees the low four bits only
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(x, 4 * i),
+                                 _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  }
 };
 
 #ifdef __AVX512VNNI__

@@ -76,6 +76,16 @@ void random_rows(const Codec& codec, int64_t rows, int64_t cols, std::mt19937& r
       case CodecId::nvfp4:
         for (int i = 0; i < 4; i++) at[i] = std::byte(rng() % 0x7f);
         break;
+      case CodecId::e4m3:
+      case CodecId::e4m3_g128:
+      case CodecId::int4_g32:
+      case CodecId::int4_g128:
+        if (codec.id != CodecId::e4m3) std::memcpy(at, &scale, 4);
+        if (codec.id >= CodecId::int4_g32) at[4] = std::byte(rng() % 17);
+        if (codec.id <= CodecId::e4m3_g128)  // NaN is refused before it is packed
+          for (int i = codec.id == CodecId::e4m3 ? 0 : 4; i < codec.block_bytes; i++)
+            if ((uint8_t(at[i]) & 127) == 127) at[i] = std::byte{1};
+        break;
       default: break;
     }
   }

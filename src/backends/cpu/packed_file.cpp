@@ -15,6 +15,7 @@
 #include "base/checked.h"
 #include "base/content_hash.h"
 #include "base/error.h"
+#include "codecs/split_weight.h"
 
 namespace cairn::cpu {
 namespace {
@@ -97,7 +98,10 @@ struct Pieces {
 Pieces source_pieces(const PackedSource& source) {
   Pieces pieces;
   for (const auto& plan : source.plans)
-    for (const auto& piece : source.stored[plan.weight].pieces) pieces.add({piece.data, piece.bytes});
+    for (const auto& piece : source.stored[plan.weight].pieces) {
+      pieces.add({piece.data, piece.bytes});
+      for (const auto& part : piece.beside) pieces.add({part.data, part.bytes});
+    }
   return pieces;
 }
 
@@ -172,7 +176,7 @@ PackedKey packed_key(std::span<const MatrixPlan> plans, std::span<const codecs::
     key.value[0] = combine_hashes(key.value[0], value);
     key.value[1] = combine_hashes(value ^ key.value[1], uint64_t{0x70616b65});
   };
-  const auto sample = [&](const codecs::StoredPiece& piece, uint64_t at) {
+  const auto sample = [&](const auto& piece, uint64_t at) {  // a piece, or a part beside one
     at = std::min(at, piece.bytes - std::min<uint64_t>(piece.bytes, kSample));
     add(content_hash({piece.data + at, size_t(std::min<uint64_t>(kSample, piece.bytes))}));
   };
@@ -189,10 +193,13 @@ PackedKey packed_key(std::span<const MatrixPlan> plans, std::span<const codecs::
           uint64_t(weight.first_col), uint64_t(weight.stored_cols), uint64_t(plan.pieces),
           weight.pieces.front().bytes})
       add(field);
+    if (weight.split) add(codecs::hash_of(*weight.split));
     sample(weight.pieces.front(), 0);
     const auto& middle = weight.pieces[weight.pieces.size() / 2];
     sample(middle, middle.bytes / 2);
     sample(weight.pieces.back(), weight.pieces.back().bytes);
+    for (const auto& part : weight.pieces.front().beside)
+      if (part.data) sample(part, part.bytes / 2);
   }
   return key;
 }
@@ -280,11 +287,18 @@ std::optional<std::string> write_packed_file(const fs::path& path, const PackedS
   size_t hashed = 0;
   for (const auto& plan : source.plans)
     for (const auto& piece : source.stored[plan.weight].pieces) {
-      for (size_t end = hashed + size_t(ceil_div(int64_t(piece.bytes), kHashPiece)); hashed < end; ++hashed) {
-        if (stop) return give_up("stopped");
-        model.hash(hashed);
-        if (piece.file >= 0) source.files[size_t(piece.file)].drop(model.pieces[hashed]);
-      }
+      const auto hash_part = [&](uint64_t part_bytes, int in_file) {
+        for (size_t end = hashed + size_t(ceil_div(int64_t(part_bytes), kHashPiece)); hashed < end;
+             ++hashed) {
+          if (stop) return false;
+          model.hash(hashed);
+          if (in_file >= 0) source.files[size_t(in_file)].drop(model.pieces[hashed]);
+        }
+        return true;
+      };
+      bool whole = hash_part(piece.bytes, piece.file);
+      for (const auto& part : piece.beside) whole = whole && hash_part(part.bytes, part.file);
+      if (!whole) return give_up("stopped");
     }
 
   auto entries = places(source.plans);

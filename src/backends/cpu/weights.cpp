@@ -31,6 +31,13 @@ const MatMulKernel& require_kernel(const StoredWeight& weight, const std::string
        codecs::codec(id).name, weight.cols);
 }
 
+// The pages of a piece may leave; its scales and zeros too.
+void drop(const codecs::StoredPiece& piece, std::span<const MappedFile> files) {
+  if (piece.file >= 0) files[size_t(piece.file)].drop({piece.data, piece.bytes});
+  for (const auto& part : piece.beside)
+    if (part.data && part.file >= 0) files[size_t(part.file)].drop({part.data, part.bytes});
+}
+
 size_t piece_bytes(const MatMulKernel& kernel, const StoredWeight& weight) {
   return size_t(round_up(int64_t(kernel.packed_bytes(weight.rows, weight.cols)), 64));
 }
@@ -97,8 +104,7 @@ Weights::Weights(const Program& program, std::span<const StoredWeight> stored,
   if (!folder.path.empty() && packed_bytes >= folder.least_bytes) {
     key_ = packed_key(plans_, stored);
     for (const auto& plan : plans_)  // a sample may have mapped a huge page
-      for (const auto& piece : stored[plan.weight].pieces)
-        if (piece.file >= 0) files[size_t(piece.file)].drop({piece.data, piece.bytes});
+      for (const auto& piece : stored[plan.weight].pieces) drop(piece, files);
     const auto path = folder.path / key_->file_name();
     file_ = PackedFile::open(path, {*key_, plans_, stored, files}, pool, why);
     if (file_) {
@@ -123,7 +129,7 @@ void Weights::pack(std::span<const StoredWeight> stored, std::span<const MappedF
   LoadProgress loaded;
   for (const auto& plan : plans_) {
     packed_.emplace_back(plan.bytes());
-    for (const auto& piece : stored[plan.weight].pieces) loaded.total_bytes += piece.bytes;
+    for (const auto& piece : stored[plan.weight].pieces) loaded.total_bytes += piece.all_bytes();
   }
   for (size_t p = 0; p < plans_.size(); ++p) {
     const auto& plan = plans_[p];
@@ -141,14 +147,23 @@ void Weights::pack(std::span<const StoredWeight> stored, std::span<const MappedF
         if (piece.file >= 0) files[size_t(piece.file)].drop({piece.data, piece.bytes});
       } else {
         // Chunks from a common counter: the tokenizer may be loading on one of the cores.
-        const uint64_t row_bytes = piece.bytes / uint64_t(weight.rows);
+        const uint64_t row_bytes =
+            codecs::row_bytes(codecs::codec(weight.codec), uint64_t(weight.cols)).value();
         const int64_t chunk = std::max<int64_t>(1, int64_t(kPackChunk / (row_bytes * kPanelRows)));
         std::atomic<int64_t> next{0};
         pool.run([&](int) {
+          std::vector<std::byte> room;
           for (int64_t begin; (begin = next.fetch_add(chunk, std::memory_order_relaxed)) < panels;) {
             const Range part{begin, std::min(begin + chunk, panels)};
-            const uint64_t from = uint64_t(part.begin * kPanelRows) * row_bytes,
-                           to = uint64_t(std::min(part.end * kPanelRows, weight.rows)) * row_bytes;
+            const int64_t first = part.begin * kPanelRows,
+                          last = std::min(part.end * kPanelRows, weight.rows);
+            if (weight.split) {
+              plan.kernel->pack(codecs::stored_rows(weight, e, first, last, room), last - first, weight.cols,
+                                {0, part.size()},
+                                packed + size_t(part.begin) * plan.kernel->panel_bytes(weight.cols));
+              continue;
+            }
+            const uint64_t from = uint64_t(first) * row_bytes, to = uint64_t(last) * row_bytes;
             const std::span<const std::byte> source(piece.data + from, to - from);
             if (piece.file >= 0) files[size_t(piece.file)].populate(source);
             plan.kernel->pack(piece.data, weight.rows, weight.cols, part, packed);
@@ -158,7 +173,8 @@ void Weights::pack(std::span<const StoredWeight> stored, std::span<const MappedF
           }
         });
       }
-      loaded.done_bytes += piece.bytes;
+      if (weight.split) drop(piece, files);
+      loaded.done_bytes += piece.all_bytes();
       if (progress) progress(loaded);
     }
   }

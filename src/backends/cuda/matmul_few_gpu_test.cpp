@@ -53,10 +53,14 @@ Sample sample(Gpu& gpu, const Form& f, int64_t rows, int64_t cols, unsigned seed
   }
   if (f.scales == Scales::half_zero)  // -(128 + zero), zero in 0..15
     for (size_t at = 0; at + size_t(f.block_bytes()) <= packed.size(); at += size_t(f.block_bytes()))
-      for (int r = 0; r < 8; ++r) {
+      for (int i = 0; i < 2 * f.section_scale_bytes(); ++i) {
         const uint16_t offset = float_to_bf16(-128.0f - float(random() % 16));
-        std::memcpy(packed.data() + at + size_t(f.block_bytes() - 32 + r * 4 + 2), &offset, 2);
+        std::memcpy(packed.data() + at + size_t(f.block_bytes() - 8 * f.section_scale_bytes() + i * 4 + 2),
+                    &offset, 2);
       }
+  if (f.levels == Levels::e4m3)  // no NaN
+    for (auto& byte : packed)
+      if ((uint8_t(byte) & 0x7f) == 0x7f) byte &= std::byte{0xfe};
   for (int64_t r = 0; values && r < rows; ++r)
     for (int64_t c = 0; c < cols; ++c) s.values.push_back(packed_value(f, packed.data(), rows, cols, r, c));
   s.matrix.own = gpu.upload(packed);

@@ -18,7 +18,8 @@ constexpr int64_t kAlignment = 256;
 constexpr size_t kStagingBytes = size_t{64} << 20;
 
 bool is_float(const StoredWeight& w) {
-  return !w.transposed && (w.codec == CodecId::f32 || w.codec == CodecId::f16 || w.codec == CodecId::bf16);
+  return !w.transposed && !w.split &&
+         (w.codec == CodecId::f32 || w.codec == CodecId::f16 || w.codec == CodecId::bf16);
 }
 TableKind table_kind(CodecId id) {
   return id == CodecId::f32 ? TableKind::f32 : id == CodecId::f16 ? TableKind::f16 : TableKind::bf16;
@@ -35,7 +36,7 @@ std::vector<bool> packed_matrices(std::span<const StoredWeight> stored, bool exa
 
 // Whether the packed form of this weight is its file's rows.
 bool has_rows(const StoredWeight& w) {
-  return !w.transposed && (w.codec == CodecId::bf16 || w.codec == CodecId::f16);
+  return !w.transposed && !w.split && (w.codec == CodecId::bf16 || w.codec == CodecId::f16);
 }
 
 // Whether its packed form is blocks at the file's precision.
@@ -134,7 +135,7 @@ ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight>
   MatrixPacker packer(device, stream, pool);
   backends::LoadProgress loaded;
   for (const auto& w : stored)
-    for (const auto& piece : w.pieces) loaded.total_bytes += piece.bytes;
+    for (const auto& piece : w.pieces) loaded.total_bytes += piece.all_bytes();
 
   for (size_t i = 0; i < stored.size(); ++i) {
     const auto& w = stored[i];
@@ -160,6 +161,16 @@ ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight>
           const auto values = codecs::decode_transposed(w, p);
           uploader.send(to, elements(w), 4, 1, [&](std::byte* half, int64_t begin, int64_t end) {
             std::memcpy(half, values.data() + begin, size_t(end - begin) * 4);
+          });
+          continue;
+        }
+        if (w.split) {
+          uploader.send(to, w.rows, w.cols * 4, 1, [&](std::byte* half, int64_t begin, int64_t end) {
+            pool.split(end - begin, 8, [&](Range part) {
+              std::vector<std::byte> room;
+              codec.decode(codecs::stored_rows(w, p, begin + part.begin, begin + part.end, room),
+                           reinterpret_cast<float*>(half) + part.begin * w.cols, part.size() * w.cols);
+            });
           });
           continue;
         }
@@ -196,7 +207,7 @@ ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight>
     } else if (multiplied && has_blocks(w)) {
       tables_[i].blocks = &packed_[i];
     }
-    for (const auto& piece : w.pieces) loaded.done_bytes += piece.bytes;
+    for (const auto& piece : w.pieces) loaded.done_bytes += piece.all_bytes();
     if (progress) progress(loaded);
   }
   stream.synchronize();

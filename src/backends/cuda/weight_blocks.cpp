@@ -3,10 +3,13 @@
 #include <cassert>
 #include <cstring>
 
+#include "base/error.h"
+#include "base/float16.h"
 #include "codecs/fp4.h"
 #include "codecs/k_quants.h"
 #include "codecs/legacy_blocks.h"
 #include "codecs/nonlinear.h"
+#include "codecs/scaled_blocks.h"
 #include "codecs/ternary.h"
 
 namespace cairn::cuda {
@@ -133,6 +136,25 @@ void take(const codecs::BlockTQ1_0& b, int, BlockRow& r) {
   put16(r.scales, b.d);
 }
 
+void take(const codecs::BlockE4M3& b, int i, BlockRow& r) {
+  std::memcpy(r.codes + 128 * i, b.codes, 128);
+  std::memcpy(r.scales + 4 * i, &b.scale, 4);
+}
+// Scales come as f16 or bf16. f16 holds every bf16 from 2^-14 on, smaller ones to 2^-25, and nothing past
+// 65504.
+template <typename Block>
+void take_int4(const Block& b, int i, BlockRow& r) {
+  for (int e = 0; e < Block::kElements; ++e)
+    r.codes[Block::kElements * i + e] = (b.qs[e / 2] >> (4 * (e % 2))) & 15;
+  const uint16_t scale = float_to_f16(b.scale);
+  if ((scale & 0x7c00) == 0x7c00)
+    fail(ErrorKind::unsupported,
+         "a group of 4-bit weights has the scale {}, past the f16 limit 65504 of the GPU", b.scale);
+  put16(r.scales + 4 * i, scale), put16(r.scales + 4 * i + 2, float_to_bf16(-128.0f - float(b.zero)));
+}
+void take(const codecs::BlockInt4G32& b, int i, BlockRow& r) { take_int4(b, i, r); }
+void take(const codecs::BlockInt4G128& b, int i, BlockRow& r) { take_int4(b, i, r); }
+
 template <typename Block>
 void take_all(const std::byte* blocks, int cols, BlockRow& r) {
   r.file_bytes = 0;
@@ -165,6 +187,9 @@ void read_block_row(CodecId codec, const std::byte* blocks, int cols, BlockRow& 
     case CodecId::nvfp4: return take_all<codecs::BlockNVFP4>(blocks, cols, r);
     case CodecId::tq1_0: return take_all<codecs::BlockTQ1_0>(blocks, cols, r);
     case CodecId::tq2_0: return take_all<codecs::BlockTQ2_0>(blocks, cols, r);
+    case CodecId::e4m3_g128: return take_all<codecs::BlockE4M3>(blocks, cols, r);
+    case CodecId::int4_g32: return take_all<codecs::BlockInt4G32>(blocks, cols, r);
+    case CodecId::int4_g128: return take_all<codecs::BlockInt4G128>(blocks, cols, r);
     default: assert(false);
   }
 }

@@ -10,6 +10,8 @@
 #include "base/float16.h"
 #include "codecs/fp4.h"
 #include "codecs/nonlinear.h"
+#include "codecs/scaled_blocks.h"
+#include "codecs/split_weight.h"
 
 namespace cairn::cuda {
 namespace {
@@ -37,8 +39,9 @@ constexpr Form kForms[] = {
   {"mxfp4", Layout::blocks, 128, 4, 0, Levels::fp4, 32, Scales::e8m0},
   {"nvfp4", Layout::blocks, 128, 4, 0, Levels::fp4, 16, Scales::half_e4m3},
   {"ternary", Layout::blocks, 256, 2, 1, Levels::none, 256, Scales::half},
-  {"int4_g128", Layout::blocks, 128, 4, 8, Levels::none, 128, Scales::half},
-  {"int4_zero_g128", Layout::blocks, 128, 4, 0, Levels::none, 128, Scales::half_zero},
+  {"int4_g32", Layout::blocks, 128, 4, 0, Levels::none, 32, Scales::half_zero},
+  {"int4_g128", Layout::blocks, 128, 4, 0, Levels::none, 128, Scales::half_zero},
+  {"e4m3_g128", Layout::blocks, 128, 8, 0, Levels::e4m3, 128, Scales::single},
 };
 // clang-format on
 
@@ -137,6 +140,12 @@ void pack_rows_plain(const Form& f, CodecId codec, const std::byte* file_rows, i
   }
 }
 
+// Room behind a matrix for the scales that products apply to sums.
+uint64_t scale_bytes(const Form& f, int64_t rows, int64_t cols) {
+  if (f.levels != Levels::e4m3) return 0;
+  return uint64_t(round_up(std::max(rows, ceil_div(rows, 128) * ceil_div(cols, 128)) * 4, 256));
+}
+
 const Form& require_form(CodecId codec) {
   if (const Form* f = form_of(codec)) return *f;
   fail(ErrorKind::unsupported, "no GPU kernel multiplies {}", codecs::codec(codec).name);
@@ -150,7 +159,8 @@ int Form::section_scale_bytes() const {
   switch (scales) {
     case Scales::half: return 2 * groups;
     case Scales::half_min:
-    case Scales::half_zero: return 4 * groups;
+    case Scales::half_zero:
+    case Scales::single: return 4 * groups;
     case Scales::bytes_min: return 2 * groups;
     case Scales::bytes:
     case Scales::nibbles_min:
@@ -206,7 +216,8 @@ uint64_t device_matrix_bytes(CodecId codec, int64_t rows, int64_t cols, int64_t 
   const Form& f = require_form(codec);
   if (cols % 8 != 0)
     fail(ErrorKind::unsupported, "a matrix of {} columns: the GPU's kernels need a multiple of 8", cols);
-  const auto bytes = checked_mul(packed_bytes(f, rows, cols), uint64_t(pieces));
+  auto bytes = checked_mul(packed_bytes(f, rows, cols), uint64_t(pieces));
+  if (bytes && pieces == 1) bytes = checked_add(*bytes, scale_bytes(f, rows, cols));
   if (!bytes) fail(ErrorKind::invalid_file, "{} matrices of [{}, {}] pass 2^64 bytes", pieces, rows, cols);
   return *bytes;
 }
@@ -256,6 +267,7 @@ float packed_value(const Form& f, const std::byte* packed, int64_t rows, int64_t
   float q = f.bits == 8 ? float(int8_t(code)) : float(int(code) - f.zero);
   if (f.levels == Levels::nonlinear) q = codecs::kNonlinearLevels[code];
   if (f.levels == Levels::fp4) q = codecs::kFp4Levels[code];
+  if (f.levels == Levels::e4m3) q = codecs::e4m3_to_float(uint8_t(code));
 
   const int bytes = f.section_scale_bytes(), group = f.group >= kSection ? 0 : c % kSection / f.group;
   const std::byte* s = block + map.scales + ((scale_sections(f) == 1 ? 0 : at.section) * 8 + r) * bytes;
@@ -274,6 +286,11 @@ float packed_value(const Form& f, const std::byte* packed, int64_t rows, int64_t
              half(shared + 2) * float(uint8_t(s[group]) >> 4);
     case Scales::e8m0: return codecs::mxfp4_scale(uint8_t(s[group])) * q;
     case Scales::half_e4m3: return codecs::half_e4m3(uint8_t(s[group])) * q;
+    case Scales::single: {
+      float d;
+      std::memcpy(&d, s + 4 * group, sizeof d);
+      return d * q;
+    }
   }
   return 0;
 }
@@ -332,15 +349,52 @@ DeviceMatrix MatrixPacker::pack(const codecs::StoredWeight& weight, Address to) 
       const int64_t last = std::min(groups, first + groups_per_slice);
       std::byte* half = next_half();
       pool_.split(last - first, 1, [&](Range r) {
-        pack_row_groups(f, codec, rows, weight.rows, weight.cols, first + r.begin, first + r.end,
-                        half + r.begin * group_bytes);
+        if (!weight.split) {
+          pack_row_groups(f, codec, rows, weight.rows, weight.cols, first + r.begin, first + r.end,
+                          half + r.begin * group_bytes);
+          return;
+        }
+        std::vector<std::byte> room;
+        constexpr int64_t kTogether = 32;  // groups: what is made stays in the second-level cache
+        for (int64_t group = r.begin; group < r.end; group += kTogether) {
+          const int64_t row0 = (first + group) * 8, count = std::min(kTogether, r.end - group),
+                        row1 = std::min(row0 + count * 8, weight.rows);
+          pack_row_groups(f, codec, codecs::stored_rows(weight, size_t(piece), row0, row1, room), row1 - row0,
+                          weight.cols, 0, count, half + group * group_bytes);
+        }
       });
       const int64_t end =
           f.layout == Layout::blocks ? last * group_bytes : std::min(last * 8, weight.rows) * weight.cols * 2;
       upload(matrix.piece(piece) + uint64_t(first * group_bytes), size_t(end - first * group_bytes));
     }
   }
+  if (f.levels == Levels::e4m3 && weight.split && matrix.pieces == 1)
+    pack_scales(weight, matrix.data + matrix.piece_bytes, matrix);
   return matrix;
+}
+
+// One scale a row (or less), or one for 128 x 128 elements.
+void MatrixPacker::pack_scales(const codecs::StoredWeight& weight, Address to, DeviceMatrix& matrix) {
+  const auto& layout = *weight.split;
+  const int64_t chunks = matrix.chunks();
+  std::vector<float> scales;
+  if (layout.group >= weight.cols) {
+    for (int64_t row = 0; row < weight.rows; ++row) scales.push_back(codecs::split_scale(weight, 0, row, 0));
+  } else if (layout.group == 128 && layout.rows_per_scale == 128 && layout.first_row % 128 == 0) {
+    for (int64_t row = 0; row < weight.rows; row += 128)
+      for (int64_t chunk = 0; chunk < chunks; ++chunk)
+        scales.push_back(codecs::split_scale(weight, 0, row, chunk));
+    matrix.block_scales = true;
+  } else {
+    return;
+  }
+  matrix.scales = to;
+  for (size_t done = 0; done < scales.size();) {
+    const size_t count = std::min(scales.size() - done, half_bytes_ / sizeof(float));
+    std::memcpy(next_half(), scales.data() + done, count * sizeof(float));
+    upload(to + done * sizeof(float), count * sizeof(float));
+    done += count;
+  }
 }
 
 Variant unpack_variant(const Form& f) { return {"unpack.cu", f.defines()}; }

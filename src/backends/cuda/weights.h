@@ -30,8 +30,10 @@ enum class Scales : uint8_t {
   e8m0 = 6,         // u8 e per group: w = 2^(e - 128) q (codecs/fp4.h)
   half_e4m3 = 7,    // u8 e per group: w = half_e4m3(e) q (codecs/fp4.h)
   half_zero = 8,    // f16 d, bf16 -(128 + zero) per group: w = d (code - zero)
+  single = 9,       // f32 d per group of 128: w = d q
 };
-enum class Levels : uint8_t { none, nonlinear, fp4 };  // tables of 16 (codecs/nonlinear.h, codecs/fp4.h)
+// What codes stand for: tables of 16 (codecs/nonlinear.h, codecs/fp4.h), or e4m3 (codecs/scaled_blocks.h).
+enum class Levels : uint8_t { none, nonlinear, fp4, e4m3 };
 
 // A block of 8 rows by `chunk` columns is: the planes of codes (4 bits, then 2, then 1; or 8 bits), the
 // scales of its groups, and per row what the chunk's groups share. Element e (0..7) of lane 4 g + t in step j
@@ -64,7 +66,11 @@ struct DeviceMatrix {
   int64_t rows = 0, cols = 0, pieces = 1;
   Address data = 0;
   size_t piece_bytes = 0;  // multiple of 256
-  Buffer own;              // empty when data lies in a common buffer
+  // Of the form e4m3_g128, where a product can apply its scales to sums instead of codes: f32 [rows], or f32
+  // [ceil(rows / 128), chunks()] with block_scales. Else 0.
+  Address scales = 0;
+  bool block_scales = false;
+  Buffer own;  // empty when data lies in a common buffer
 
   Address piece(int64_t i) const { return data + uint64_t(i) * piece_bytes; }
   int64_t chunks() const { return (cols + form->chunk - 1) / form->chunk; }
@@ -94,6 +100,7 @@ class MatrixPacker {
  private:
   std::byte* next_half();
   void upload(Address to, size_t bytes);
+  void pack_scales(const codecs::StoredWeight&, Address to, DeviceMatrix&);
   const Device& device_;
   Stream& stream_;
   ThreadPool& pool_;

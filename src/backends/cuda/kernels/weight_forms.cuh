@@ -27,11 +27,11 @@ constexpr int kOffset1 = kOffset2 + (kPlane2 ? 2 * kChunk : 0);
 constexpr int kOffsetScales = kPlane8 ? 8 * kChunk : kOffset1 + (kPlane1 ? kChunk : 0);
 constexpr int kGroupsPerSection = FORM_GROUP >= 128 ? 1 : 128 / (FORM_GROUP > 0 ? FORM_GROUP : 128);
 constexpr int kSectionBytes =  // scales of a row and 128 columns
-    FORM_SCALES == 1                       ? 2 * kGroupsPerSection
-    : FORM_SCALES == 2 || FORM_SCALES == 8 ? 4 * kGroupsPerSection
-    : FORM_SCALES == 4                     ? 2 * kGroupsPerSection
-    : FORM_SCALES == 0                     ? 0
-                                           : kGroupsPerSection;
+    FORM_SCALES == 1                                           ? 2 * kGroupsPerSection
+    : FORM_SCALES == 2 || FORM_SCALES == 8 || FORM_SCALES == 9 ? 4 * kGroupsPerSection
+    : FORM_SCALES == 4                                         ? 2 * kGroupsPerSection
+    : FORM_SCALES == 0                                         ? 0
+                                                               : kGroupsPerSection;
 constexpr int kScaleSections =
     FORM_GROUP > 128 ? 1 : kChunk / 128;  // a group of 256 has one scale for both sections
 constexpr int kOffsetRows = kOffsetScales + 8 * kSectionBytes * kScaleSections;
@@ -58,6 +58,12 @@ DEVICE u32 and_or(u32 a, u32 b, u32 c) {
 // Signed bytes 0 and 2 as a pair of bf16: 128 + the low 7 bits, less 128 or 256.
 DEVICE u32 bf16x2_of_bytes(u32 w) {
   return add_bf16x2(and_or(w, 0x007f007fu, kBf16Of128), and_or(w, 0x00800080u, 0xc300c300u));
+}
+
+// e4m3 codes in bytes 0 and 2 as a pair of bf16, exact: their bits are those of a bf16 that is 2^120 too
+// small. NaN is not told apart (480).
+DEVICE u32 bf16x2_of_e4m3(u32 w) {
+  return fma_bf16x2(and_or(w << 4, 0x07f007f0u, (w << 8) & 0x80008000u), 0x7b807b80u, 0x80008000u);
 }
 
 #if FORM_LEVELS == 1
@@ -122,7 +128,7 @@ DEVICE u32 moved(u32 w) {
   return w << (to - from);
 }
 
-#if FORM_LEVELS != 0
+#if FORM_LEVELS == 1 || FORM_LEVELS == 2
 // The levels of four nibbles, as bytes.
 DEVICE u32 look_up(u32 nibbles) {
   const u32 select = nibbles & 0x7777u;
@@ -139,13 +145,18 @@ DEVICE void decode_step(const Codes& c, u32 offset, u32 (&pairs)[4]) {
   if constexpr (kPlane8) {
     const u32 a = word<2 * (j & 1)>(j < 2 ? c.low : c.high),
               b = word<2 * (j & 1) + 1>(j < 2 ? c.low : c.high);
-    pairs[0] = bf16x2_of_bytes(a);
-    pairs[1] = bf16x2_of_bytes(a >> 8);
-    pairs[2] = bf16x2_of_bytes(b);
-    pairs[3] = bf16x2_of_bytes(b >> 8);
+    if constexpr (FORM_LEVELS == 3) {
+      pairs[0] = bf16x2_of_e4m3(a), pairs[1] = bf16x2_of_e4m3(a >> 8);
+      pairs[2] = bf16x2_of_e4m3(b), pairs[3] = bf16x2_of_e4m3(b >> 8);
+    } else {
+      pairs[0] = bf16x2_of_bytes(a);
+      pairs[1] = bf16x2_of_bytes(a >> 8);
+      pairs[2] = bf16x2_of_bytes(b);
+      pairs[3] = bf16x2_of_bytes(b >> 8);
+    }
     return;
   }
-#if FORM_LEVELS != 0
+#if FORM_LEVELS == 1 || FORM_LEVELS == 2
   const u32 w = word<j>(c.low), even = look_up(w), odd = look_up(w >> 16);
   pairs[0] = bf16x2_of_bytes(__byte_perm(even, odd, 0x4440));
   pairs[1] = bf16x2_of_bytes(__byte_perm(even, odd, 0x5551));
@@ -260,6 +271,8 @@ DEVICE void step_scales(const SectionScales& s, float (&scale)[2], float (&min)[
   } else if constexpr (FORM_SCALES == 8) {
     const u32 w = word < kGroupsPerSection == 1 ? 0 : j > (s.raw);
     scale[0] = from_f16(f16(w)), offset = __byte_perm(w, 0, 0x3232);
+  } else if constexpr (FORM_SCALES == 9) {
+    scale[0] = __uint_as_float(s.raw.x);
   }
   if constexpr (kMin) {  // the codes are 128 too large
     min[0] = fmaf(-128.f, scale[0], min[0]);
