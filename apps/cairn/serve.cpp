@@ -17,6 +17,7 @@
 
 #include "api/model_impl.h"
 #include "base/error.h"
+#include "base/system_memory.h"
 #include "command.h"
 #include "engine/serving/service.h"
 #include "line_log.h"
@@ -40,7 +41,7 @@ struct Options {
   double max_token_gap_ms = 100, drain_seconds = 30;
   bool quiet = false, profile = true;
   std::string store;
-  double store_gigabytes = 16;
+  double store_gigabytes = 16, spill_gigabytes = 4;
   std::vector<CLI::Option*> tuned;  // the flags that a profile stands in for
 };
 
@@ -171,6 +172,10 @@ int run(Options options) {
   const auto model = load_model(options.model);
   const auto recommended = recommended_parameters(*model);
 
+  // Of host memory that others use too; where the pages lie in it already, a copy there would gain nothing.
+  if (model->engine.memory().place == engine::Place::cuda)
+    options.service.spill_bytes =
+        std::min(uint64_t(options.spill_gigabytes * 1e9), system_memory().available / 4);
   engine::Service service(model->engine, *model->tokenizer, options.service);
   serve::ApiOptions api_options;
   api_options.model_name = options.names.empty() ? default_name(model->path) : options.names[0];
@@ -211,6 +216,8 @@ int run(Options options) {
 std::function<int()> setup(CLI::App& app) {
   auto o = std::make_shared<Options>();
   add_model_options(app, o->model);
+  app.add_option("--tokenizer", o->model.shape.tokenizer,
+                 "folder or GGUF file whose tokenizer and chat template to use, for models without one");
   app.add_option("--host", o->http.host, "address to listen at; one that others reach needs a key")
       ->capture_default_str();
   o->http.port = 8000;
@@ -245,6 +252,10 @@ std::function<int()> setup(CLI::App& app) {
                  "(default: nowhere)");
   app.add_option("--kv-store-gb", o->store_gigabytes, "the most that all its files may take")
       ->check(CLI::Range(0.001, 1e6))
+      ->capture_default_str();
+  app.add_option("--spill-gb", o->spill_gigabytes,
+                 "GPU: host memory for pages of answers that had to make room (0: they are computed again)")
+      ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
   app.add_flag("!--no-reuse", o->service.reuse_prefixes, "compute every prompt anew: for comparisons");
   app.add_flag("!--no-profile", o->profile, "leave out what cairn tune found for this model and machine");

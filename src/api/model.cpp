@@ -106,9 +106,10 @@ Parameters recommended_parameters(const Model::Impl& model) {
 // The tokenizer loads beside the weights: for large vocabularies that is a tenth of a second.
 Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options,
                   const EngineShape& shape)
-    : Impl(model_path, options, shape,
-           std::async(std::launch::async, [&] { return text::load_tokenizer(tokenizer_path(model_path)); })) {
-}
+    : Impl(model_path, options, shape, std::async(std::launch::async, [&] {
+             return text::load_tokenizer(shape.tokenizer.empty() ? tokenizer_path(model_path)
+                                                                 : shape.tokenizer);
+           })) {}
 
 Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& options,
                   const EngineShape& shape, LaterTokenizer later)

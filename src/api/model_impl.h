@@ -1,6 +1,7 @@
 // Behind include/cairn/cairn.h: what the command line's own commands share with it.
 #pragma once
 
+#include <filesystem>
 #include <future>
 #include <memory>
 #include <optional>
@@ -19,6 +20,7 @@ struct EngineShape {
   int64_t sequences = 1;
   int64_t cache_tokens = 0;
   int page_tokens = 32;
+  std::filesystem::path tokenizer = {};  // a folder or GGUF file that has one; empty: the model's own
 };
 
 struct Model::Impl {

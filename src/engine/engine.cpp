@@ -197,6 +197,11 @@ std::string Engine::device_name() const {
   return gpu_ ? gpu_->facts().name : fmt::format("{} threads, {}", pool_.size(), to_string(active_isa()));
 }
 
+std::unique_ptr<kv::PageBytes> Engine::page_bytes() {
+  auto bytes = executor_->page_bytes();
+  return bytes ? std::move(bytes) : kv::host_page_bytes(*kv_);
+}
+
 backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, program::Trace* trace) {
   int64_t tokens = 0, logits = 0;
   for (auto& s : sequences) {

@@ -78,6 +78,10 @@ class Engine {
   const cuda::Device* gpu() const { return gpu_.get(); }  // null: it runs on the CPU
   backends::StepTimes times() const { return executor_->times(); }
   kv::KvPool& kv() { return *kv_; }
+  // A way to the bytes of the pool's pages, for one thread. The engine must outlive it.
+  std::unique_ptr<kv::PageBytes> page_bytes();
+  // See backends::Executor.
+  int64_t table_pages() const { return executor_->table_pages(); }
   ThreadPool& pool() { return pool_; }
   const std::string& weights_origin() const { return weights_origin_; }  // one line for people
 

@@ -40,23 +40,12 @@
 #include <unordered_set>
 #include <vector>
 
+#include "kv/page_bytes.h"
 #include "kv/page_hash.h"
 #include "kv/pool.h"
 #include "kv/prefix_tree.h"
 
 namespace cairn::kv {
-
-// How the bytes of a page are reached; called on the store's thread while the engine works on other pages.
-// May throw: the page then counts as not there.
-class PageBytes {
- public:
-  virtual ~PageBytes() = default;
-  virtual int64_t size() const = 0;  // of every page
-  virtual void read(int32_t page, std::span<std::byte>) = 0;
-  virtual void write(int32_t page, std::span<const std::byte>) = 0;
-};
-// Of a pool in host memory: K then V, each [layer][kv_head][token][head_dim].
-std::unique_ptr<PageBytes> host_page_bytes(KvPool&);
 
 struct PageStoreOptions {
   std::filesystem::path folder = {};    // made, for its owner only, with the first page

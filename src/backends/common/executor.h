@@ -3,9 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
+#include <memory>
 #include <span>
 #include <string>
 
+#include "kv/page_bytes.h"
 #include "kv/pool.h"
 #include "program/trace.h"
 
@@ -56,6 +59,10 @@ class Executor {
   virtual StepResult run(std::span<const SequenceStep>, program::Trace* trace = nullptr) = 0;
   virtual const program::Bounds& bounds() const = 0;
   virtual uint64_t scratch_bytes() const = 0;
+  // Another way to the bytes of the pool's pages, for one thread; null where the pool itself holds them.
+  virtual std::unique_ptr<kv::PageBytes> page_bytes() { return nullptr; }
+  // The most entries that the block tables of a step's sequences may have together.
+  virtual int64_t table_pages() const { return std::numeric_limits<int64_t>::max(); }
   virtual StepTimes times() const { return {}; }  // of all steps since construction, traced ones left out
 };
 

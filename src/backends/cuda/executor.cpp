@@ -181,9 +181,14 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
   fused_ropes_.resize(program.instructions.size());
   if (!options.exact) prepare_fast_kernels();
   if (!attention_) cache_element(kv.config());  // refuses forms that only the attention engine has
+  pages_ = std::make_unique<PageMover>(kernels_, DeviceKv::at(kv_memory_.address(), kv.config()));
+  // On the stream of the steps: after the one that wrote the page, before the one that goes on in the copy.
+  kv.set_page_copy([this](int32_t from, int32_t to, int64_t) { pages_->copy(stream_, from, to); });
 }
 
-Executor::~Executor() = default;
+Executor::~Executor() { kv_.set_page_copy(nullptr); }
+
+int64_t Executor::table_pages() const { return layout_->table_words; }
 
 uint64_t Executor::scratch_bytes() const {
   return arena_.size() + gated_.size() + inputs_.size() + ropes_.size() + constants_.size();
@@ -700,6 +705,7 @@ void Executor::prepare_fast_kernels() {
     if (same == kinds.end()) kinds.push_back(kind);
   }
   auto variants = Step(*this, {}).variants();
+  for (auto& v : page_variants(device_.facts().capability)) variants.push_back(std::move(v));
   try {
     AttentionLimits limits;
     limits.rows = bounds_.tokens;

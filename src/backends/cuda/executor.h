@@ -13,6 +13,7 @@
 #include "backends/cuda/element_types.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/model_weights.h"
+#include "backends/cuda/pages.h"
 #include "program/arena.h"
 
 namespace cairn::cuda {
@@ -40,6 +41,8 @@ class Executor final : public backends::Executor {
   const program::Bounds& bounds() const override { return bounds_; }
   uint64_t scratch_bytes() const override;
   backends::StepTimes times() const override { return times_; }
+  std::unique_ptr<kv::PageBytes> page_bytes() override { return device_page_bytes(device_, *pages_); }
+  int64_t table_pages() const override;
 
  private:
   class Step;
@@ -70,6 +73,7 @@ class Executor final : public backends::Executor {
   ManyScratch scratch_;  // in unpacked_
   std::vector<FusedRope> fused_ropes_;
   std::vector<int> attention_kinds_;
+  std::unique_ptr<PageMover> pages_;
   std::unique_ptr<AttentionEngine> attention_;  // null: the plain kernels
   // One graph per shape of step: (rows, logit rows).
   std::map<std::pair<int64_t, int64_t>, Graph> graphs_;

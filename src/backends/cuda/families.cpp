@@ -3,6 +3,7 @@
 #include "backends/cuda/ceilings.h"
 #include "backends/cuda/matmul_few.h"
 #include "backends/cuda/matmul_many.h"
+#include "backends/cuda/pages.h"
 #include "backends/cuda/registry.h"
 #include "backends/cuda/row_kernels.h"
 #include "backends/cuda/weights.h"
@@ -39,6 +40,8 @@ std::span<const Family> kernel_families() {
       {"ceilings.cu", "what the device can do at best", "-", ceiling_variants},
       {"rope_kv_append.cu", "rotated queries; keys and values into the paged cache",
        "double on the CPU (attention_gpu_test.cpp)", rope_kv_append_variants},
+      {"pages.cu", "pages of the cache, copied and packed for the host", "memcpy (pages_gpu_test.cpp)",
+       page_variants},
       {"attention_decode.cu", "attention of rows that extend an answer: one block per chunk and KV head",
        "double on the CPU (attention_gpu_test.cpp)", attention_decode_variants},
       {"attention_merge.cu", "the states of a row's chunks joined",

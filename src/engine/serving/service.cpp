@@ -1,4 +1,4 @@
-#include "engine/serving/service.h"
+#include "engine/serving/sequence.h"
 
 #include <algorithm>
 #include <chrono>
@@ -12,6 +12,7 @@ namespace cairn::engine {
 namespace {
 
 constexpr auto kIdle = std::chrono::milliseconds(1);
+constexpr size_t kLookedUp = 16;  // waiting sequences whose prefix is looked up before every step
 constexpr auto kLastWrites = std::chrono::seconds(5);
 
 // The place of a sequence in a list; plans name them mostly in the list's order, so the search goes on from
@@ -27,74 +28,6 @@ size_t locate(const List& list, SequenceId id, size_t& from) {
 
 }  // namespace
 
-// One request: what its answers share.
-struct Service::Job {
-  RequestId id = 0;
-  GenerateRequest request;
-  std::shared_ptr<Listener> listener;
-  double submitted = 0;
-  int64_t max_answer = 0;  // tokens of each answer
-  // The first answer has read the prompt, or ended: the others need not read it again, and wait no longer.
-  bool prompt_read = false;
-};
-
-// One answer, or a prompt to embed.
-struct Service::Sequence {
-  Sequence(kv::KvPool& pool, std::shared_ptr<Job> of, int index, const text::Tokenizer& tokenizer,
-           int32_t vocabulary, MaskWorkers& masks)
-      : job(std::move(of)),
-        answer(index),
-        cache(pool),
-        known(job->request.prompt),
-        writer(tokenizer, job->request.sampling, vocabulary, index,
-               {job->max_answer, job->request.ignore_end, job->request.visible_special}) {
-    if (!job->request.grammar) return;
-    mask.emplace(job->request.grammar, vocabulary);
-    writer.set_mask(&*mask);
-    mask_ready = masks.prepare(*mask);  // while the prompt is read
-  }
-  ~Sequence() {
-    if (mask_ready.valid()) mask_ready.wait();
-  }
-
-  int64_t prompt_tokens() const { return int64_t(job->request.prompt.size()); }
-  int64_t max_tokens() const { return prompt_tokens() + job->max_answer; }
-  int64_t left() const { return int64_t(known.size()) - cache.length(); }
-
-  // Keys that depend on the length can only be shared by sequences of the same.
-  std::string variant(bool length_matters) const {
-    return length_matters ? std::to_string(max_tokens()) : std::string();
-  }
-
-  SequenceId id = 0;
-  std::shared_ptr<Job> job;
-  int answer = 0;
-  kv::Sequence cache;
-  std::vector<text::TokenId> known;  // the prompt and what has been answered
-  std::optional<text::GrammarMask> mask;
-  std::future<void> mask_ready;  // of the next token; invalid: nobody computes it
-  AnswerWriter writer;
-  std::vector<double> hidden_sum;  // embeddings
-  double admitted = 0, first_token = 0, last_token = 0;
-  int64_t reused = 0;
-  int64_t exact = 0;  // leading tokens that were computed as a prompt's, or whose bits are the same
-  int preemptions = 0;
-
-  // Of the step that has just run.
-  std::optional<Finish> finish;
-  std::optional<Error> error;
-  double gap = -1, waited_first = -1;  // for the histograms; negative: none
-};
-
-// One whose pages come from the disk; it runs when they are there.
-struct Service::Loading {
-  std::unique_ptr<Sequence> sequence;
-  uint64_t ticket = 0;
-  kv::PrefixTree::Match match;  // what was in memory
-  std::vector<int32_t> pages;   // what is read, one reference each
-  int64_t exact_pages = 0;      // of these
-};
-
 Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const ServiceOptions& options)
     : engine_(engine),
       tokenizer_(tokenizer),
@@ -104,18 +37,22 @@ Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const Service
   const int64_t rows = engine.bounds().logits;
   if (options_.max_running <= 0 || options_.max_running > rows) options_.max_running = rows;
   rows_alike_ = engine.memory().place == Place::cpu;
+  // A GPU's attention has work space for so many rows of answers; answers that are computed again are many.
+  decode_rows_ = rows_alike_ ? engine.bounds().tokens : std::min(engine.bounds().tokens, rows);
   for (const auto& rope : engine.program().ropes) length_matters_ |= depends_on_length(rope.scaling);
   if (options.reuse_prefixes)
     prefixes_ = std::make_unique<kv::PrefixTree>(engine.kv(), models::fingerprint(engine.model()));
-  if (prefixes_ && !options.store.folder.empty() && engine.memory().place == Place::cpu) {
+  if (options.spill_bytes > 0)
+    spill_ = std::make_unique<kv::Spill>(engine.kv(), engine.page_bytes(), options.spill_bytes);
+  if (prefixes_ && !options.store.folder.empty()) {
     auto store = options.store;
     store.on_ready = [this] {
       const std::lock_guard lock(mutex_);
       loaded_ = true;
       wake_.notify_one();
     };
-    store_ = std::make_unique<kv::PageStore>(engine.kv(), kv::host_page_bytes(engine.kv()),
-                                             prefixes_->fingerprint(), store);
+    store_ =
+        std::make_unique<kv::PageStore>(engine.kv(), engine.page_bytes(), prefixes_->fingerprint(), store);
   }
   step_ended_ = steady_seconds();
   thread_ = std::thread([this] { loop(); });
@@ -316,123 +253,18 @@ void Service::end(Sequence& s) {
   stats_.whole.add(e.seconds);
 }
 
-// Takes what is known of its tokens; the rest is computed. False: it is being read from the disk and was
-// moved to loading_.
-bool Service::admit(std::unique_ptr<Sequence>& waiting) {
-  Sequence& s = *waiting;
-  const bool first = s.admitted == 0;
-  if (first) {
-    s.admitted = steady_seconds();
-    s.writer.prompt(s.job->request.prompt);
-  }
-  s.exact = 0;
-  bool ready = true;
-  if (prefixes_ && s.job->request.reuse && !s.job->request.embed) {
-    const auto variant = s.variant(length_matters_);
-    auto found = prefixes_->match(s.known, {variant, rows_alike_});
-    ready = !load_stored(waiting, found);
-    if (ready) s.cache.adopt(found.pages, found.tokens), s.exact = found.exact_tokens;
-    if (first) s.reused = found.tokens;
-  }
-  if (first) {
-    const std::lock_guard lock(stats_mutex_);
-    stats_.queued.add(s.admitted - s.job->submitted);
-    stats_.prompt_tokens += uint64_t(s.prompt_tokens());
-    if (ready) stats_.reused_tokens += uint64_t(s.reused);
-  }
-  return ready;
-}
-
-// Whether the pages after a match are on disk and sooner read than computed; then that has begun.
-bool Service::load_stored(std::unique_ptr<Sequence>& waiting, kv::PrefixTree::Match& match) {
-  if (!store_) return false;
-  Sequence& s = *waiting;
-  const auto variant = s.variant(length_matters_);
-  const auto stored = store_->lookup(match, s.known, {variant, rows_alike_});
-  const int64_t pages = stored.pages();
-  if (pages == 0 || pages > pages_at_hand() - pages_taken_) return false;
-  StepShape shape;
-  shape.prompt_tokens = int64_t(stored.tokens.size());
-  const double computing = policy_->predict(shape);
-  if (computing > 0 && store_->load_seconds(pages) >= computing) return false;
-  Loading l;
-  prefixes_->drop(match, match.whole_pages);  // a part of a page is in the way
-  auto& pool = engine_.kv();
-  if (pool.free_pages() < pages) prefixes_->reclaim(pages - pool.free_pages());
-  pool.allocate(pages, l.pages);
-  l.ticket = store_->load(stored, l.pages);
-  l.exact_pages = stored.exact_pages;
-  l.match = std::move(match);
-  l.sequence = std::move(waiting);
-  loading_.push_back(std::move(l));
-  return true;
-}
-
-// Those whose pages have come go on as if these had been in memory.
-void Service::take_loaded() {
-  if (!store_) return;
-  auto& pool = engine_.kv();
-  for (const auto& done : store_->poll()) {
-    const auto place = std::find_if(loading_.begin(), loading_.end(),
-                                    [&](const Loading& l) { return l.ticket == done.ticket; });
-    if (place == loading_.end()) continue;
-    Loading l = std::move(*place);
-    loading_.erase(place);
-    Sequence& s = *l.sequence;
-    auto& pages = l.match.pages;
-    for (size_t i = 0; i < l.pages.size(); ++i) {
-      if (int64_t(i) < done.pages)
-        pages.push_back(l.pages[i]);
-      else
-        pool.release(l.pages[i]);
-    }
-    const int64_t page_tokens = pool.config().page_tokens;
-    s.cache.adopt(pages, int64_t(pages.size()) * page_tokens);
-    s.exact = l.match.exact_tokens;
-    if (s.exact == l.match.whole_pages * page_tokens)
-      s.exact += std::min(done.pages, l.exact_pages) * page_tokens;
-    if (s.finish) {  // cancelled meanwhile
-      s.cache.release();
-      const std::lock_guard lock(mutex_);
-      if (--alive_ == 0) idle_.notify_all();
-      continue;
-    }
-    if (s.preemptions == 0) s.reused = s.cache.length();
-    {
-      const std::lock_guard lock(stats_mutex_);
-      stats_.reused_tokens += uint64_t(s.cache.length());
-    }
-    remember(s, false);
-    running_.push_back(std::move(l.sequence));
-  }
-}
-
-// Lets later prompts find what this sequence has computed.
-void Service::remember(Sequence& s, bool ends) {
-  if (!prefixes_ || !s.job->request.reuse || s.job->request.embed || s.cache.length() == 0) return;
-  const auto variant = s.variant(length_matters_);
-  const int64_t all = s.cache.length(), exact = rows_alike_ ? all : s.exact;
-  // Where only exact rows are taken, others would lie there for nobody.
-  prefixes_->insert(std::span(s.known).first(size_t(rows_alike_ ? all : exact)), s.cache,
-                    {variant, exact, ends && rows_alike_});
-  if (store_) store_->put(*prefixes_, s.cache.block_table());
-}
-
-void Service::release(Sequence& s) {
-  remember(s, true);
-  s.cache.release();
-}
-
-int64_t Service::pages_at_hand() const {
-  return engine_.kv().free_pages() + (prefixes_ ? prefixes_->reclaimable() : 0);
-}
-
 void Service::plan() {
   running_views_.clear();
   waiting_views_.clear();
-  for (const auto& s : running_) running_views_.push_back(view(*s));
+  for (const auto& s : running_) {
+    running_views_.push_back(view(*s));
+    running_views_.back().shared_pages = shared_pages(*s);
+  }
   for (const auto& s : waiting_)
-    if (s->answer == 0 || s->job->prompt_read) waiting_views_.push_back(view(*s));
+    if (s->answer == 0 || s->job->prompt_read) {
+      waiting_views_.push_back(view(*s));
+      waiting_views_.back().reusable = reusable(*s, waiting_views_.size() <= kLookedUp);
+    }
   SchedulerState state;
   state.now = steady_seconds();
   state.running = running_views_;
@@ -454,6 +286,7 @@ void Service::apply_preemptions() {
     if (place == running_.size()) continue;
     auto s = std::move(running_[place]);
     running_.erase(running_.begin() + int64_t(place));
+    spill(*s);
     release(*s);
     ++s->preemptions;
     enqueue(std::move(s));
@@ -471,6 +304,7 @@ void Service::fill_step() {
   const int64_t page_tokens = engine_.kv().config().page_tokens;
   // Rows of scores: one for a sequence whose known tokens will all be computed, all rows of an embedding.
   int64_t rows_left = engine_.bounds().logits, tokens_left = engine_.bounds().tokens;
+  int64_t decodes_left = decode_rows_, tables_left = engine_.table_pages();
   pages_taken_ = 0;
   size_t from_running = 0, from_waiting = 0;
   for (const auto& share : plan_.shares) {
@@ -487,22 +321,27 @@ void Service::fill_step() {
     int64_t pages = pages_at_hand() - pages_taken_;
     if (pages < 0) {  // it was admitted with kept pages that others count on
       s.cache.release();
+      s.exact = 0;
       continue;
     }
-    if (s.cache.must_copy() && pages == 0)  // rather compute a part of a page again
+    if (s.cache.must_copy() && pages == 0) {  // rather compute a part of a page again
       s.cache.truncate(s.cache.length() / page_tokens * page_tokens);
+      s.exact = std::min(s.exact, s.cache.length());
+    }
     if (s.cache.must_copy()) --pages;
     const int64_t position = s.cache.length();
     const int64_t room = (int64_t(s.cache.block_table().size()) + pages) * page_tokens - position;
     int64_t count = std::min({share.tokens, s.left(), tokens_left, room});
     // Prompts and answers are computed by different kernels, so a share holds rows of one kind.
     const bool prompt = position < s.prompt_tokens();
-    if (prompt) count = std::min(count, s.prompt_tokens() - position);
+    count = std::min(count, prompt ? s.prompt_tokens() - position : decodes_left);
     const bool embed = s.job->request.embed;
     if (embed) count = std::min(count, rows_left);
     const int64_t rows = embed ? count : position + count == int64_t(s.known.size()) ? 1 : 0;
-    if (count < 1 || rows > rows_left) continue;
-    tokens_left -= count, rows_left -= rows;
+    const int64_t table = engine_.kv().pages_of(position + count);
+    if (count < 1 || rows > rows_left || table > tables_left) continue;
+    tokens_left -= count, rows_left -= rows, tables_left -= table;
+    if (!prompt) decodes_left -= count;
     pages_taken_ += s.cache.pages_needed(count);
     backends::SequenceStep step;
     step.sequence = &s.cache;
@@ -571,7 +410,7 @@ void Service::run_step() {
   } catch (const Error& e) {
     for (auto* s : step_) s->error = e;
   }
-  const double seconds = steady_seconds() - began;
+  const double computed = steady_seconds(), seconds = computed - began;
   if (!step_.front()->error) {
     const auto vocabulary = size_t(engine_.model().vocabulary_size);
     const auto dim = size_t(engine_.model().hidden_size);
@@ -586,6 +425,7 @@ void Service::run_step() {
                 {result.logits + row * vocabulary, vocabulary}, shares_[i].logit_rows);
       }
     });
+    drawing_ += steady_seconds() - computed;
     policy_->measured(shape_, seconds);
     count_step(seconds, expected);
   }
@@ -622,9 +462,11 @@ void Service::loop() {
       if (stop_ && running_.empty() && waiting_.empty() && loading_.empty() && submitted_.empty()) break;
     }
     if (running_.empty() && waiting_.empty()) continue;
+    const double began = steady_seconds();
     plan();
     apply_preemptions();
     fill_step();
+    planning_ += steady_seconds() - began;
     if (step_.empty()) {  // a policy may wait, for a batch to gather say, but never without an end
       if (store_) store_->drop_queued();
       std::unique_lock lock(mutex_);
@@ -642,10 +484,13 @@ void Service::publish() {
   const std::lock_guard lock(stats_mutex_);
   stats_.running = int64_t(running_.size() + loading_.size());
   stats_.waiting = int64_t(waiting_.size());
+  stats_.drawing = drawing_, stats_.planning = planning_;
+  stats_.device = engine_.times();
   stats_.pages = engine_.kv().config().pages;
   stats_.free_pages = engine_.kv().free_pages();
   if (prefixes_) stats_.prefixes = prefixes_->stats();
   if (store_) stats_.store = store_->stats();
+  if (spill_) stats_.spill_pages = spill_->pages(), stats_.spilled_pages = spill_->used_pages();
 }
 
 }  // namespace cairn::engine

@@ -18,6 +18,7 @@
 #include "engine/serving/request.h"
 #include "kv/page_store.h"
 #include "kv/prefix_tree.h"
+#include "kv/spill.h"
 
 namespace cairn::engine {
 
@@ -29,6 +30,8 @@ struct ServiceOptions {
   bool reuse_prefixes = true;  // keep computed pages for prompts that begin alike
   // Where computed pages are kept across restarts; an empty folder: nowhere. They hold the prompts' tokens.
   kv::PageStoreOptions store = {};
+  // Host memory for the pages of preempted answers. For pages in a GPU's memory; 0: they are computed again.
+  uint64_t spill_bytes = 0;
 };
 
 struct ServiceStats {
@@ -36,11 +39,17 @@ struct ServiceStats {
   int64_t pages = 0, free_pages = 0;  // free: nobody's, and not even kept for reuse
   kv::PrefixTreeStats prefixes;
   kv::PageStoreStats store;
+  int64_t spill_pages = 0, spilled_pages = 0;  // room for pages in host memory; pages there
+  uint64_t spilled_tokens = 0, restored_tokens = 0;
   uint64_t prompt_tokens = 0, reused_tokens = 0, computed_tokens = 0, answer_tokens = 0;
   uint64_t steps = 0, preemptions = 0, refused = 0;
   uint64_t ended[4] = {}, failed = 0;  // by Finish
   Histogram step, predicted_step;      // seconds of steps, and what the policy had expected
   Histogram queued, first_token, between_tokens, whole;
+  // Seconds of the engine thread in all: in the steps themselves (`step`), drawing tokens and telling
+  // listeners, and in what lies between (planning, admission, giving back).
+  double drawing = 0, planning = 0;
+  backends::StepTimes device;  // of the steps: where the host's time went, for a GPU
   double step_running_for = 0;  // seconds since the step that runs now began; 0: none does
   double since_step = 0;        // seconds since the last one ended
 };
@@ -77,7 +86,12 @@ class Service {
   void enqueue(std::unique_ptr<Sequence>);
   void plan();
   void apply_preemptions();
+  std::span<const text::TokenId> findable(const Sequence&) const;
   bool admit(std::unique_ptr<Sequence>&);
+  void spill(Sequence&);
+  bool restore_spilled(Sequence&);
+  int64_t reusable(Sequence&, bool soon);
+  int64_t shared_pages(const Sequence&) const;
   bool load_stored(std::unique_ptr<Sequence>&, kv::PrefixTree::Match&);
   void take_loaded();
   void remember(Sequence&, bool ends);
@@ -98,7 +112,9 @@ class Service {
   std::unique_ptr<Policy> policy_;
   std::unique_ptr<kv::PrefixTree> prefixes_;  // null: nothing is reused
   std::unique_ptr<kv::PageStore> store_;      // null: nothing is kept on disk
+  std::unique_ptr<kv::Spill> spill_;          // null: what is preempted is computed again
   bool rows_alike_ = false;                   // rows of prompts and answers have the same bits
+  int64_t decode_rows_ = 0;                   // the most of a step
   bool length_matters_ = false;               // keys depend on how long the sequence may become
 
   MaskWorkers masks_;  // sequences wait for it before they go
@@ -126,6 +142,7 @@ class Service {
 
   mutable std::mutex stats_mutex_;
   ServiceStats stats_;
+  double drawing_ = 0, planning_ = 0;  // see ServiceStats
   std::atomic<double> step_began_{0}, step_ended_{0};  // seconds of the steady clock; began 0: none runs
 
   std::thread thread_;

@@ -20,7 +20,8 @@ class Writer {
     head(name, "counter", help);
     fmt::format_to(std::back_inserter(text_), "cairn_{} {}\n", name, value);
   }
-  void labelled(std::string_view name, std::string_view label, std::string_view which, uint64_t value) {
+  template <typename T>
+  void labelled(std::string_view name, std::string_view label, std::string_view which, T value) {
     fmt::format_to(std::back_inserter(text_), "cairn_{}{{{}=\"{}\"}} {}\n", name, label, which, value);
   }
   void histogram(std::string_view name, const engine::Histogram& h, std::string_view help) {
@@ -53,6 +54,8 @@ std::string metrics_text(const Serving& serving, const HttpStats& http) {
   w.gauge("kv_pages_free", s.free_pages, "Pages that hold nothing.");
   w.gauge("kv_pages_cached", s.prefixes.pages,
           "Pages kept for prompts that begin alike, used ones included.");
+  w.gauge("kv_pages_host", s.spilled_pages, "Pages of preempted answers in host memory.");
+  w.gauge("kv_pages_disk", s.store.files, "Pages on disk.");
   w.counter("prefix_pages_evicted_total", s.prefixes.evicted_pages,
             "Cached pages that made room for others.");
   w.counter("prompt_tokens_total", s.prompt_tokens, "Tokens of prompts.");
@@ -61,7 +64,9 @@ std::string metrics_text(const Serving& serving, const HttpStats& http) {
   w.counter("answer_tokens_total", s.answer_tokens, "Tokens of answers.");
   w.counter("steps_total", s.steps, "Steps of the engine.");
   w.counter("preemptions_total", s.preemptions,
-            "Answers that gave up their pages for others and were computed again.");
+            "Answers that gave up their pages for others, to come back later.");
+  w.counter("tokens_spilled_total", s.spilled_tokens, "Tokens whose pages were copied to host memory.");
+  w.counter("tokens_restored_total", s.restored_tokens, "Of them, taken back instead of computed again.");
   w.counter("refused_total", s.refused, "Requests refused because too many waited.");
   w.head("answers_total", "counter", "Answers that ended, by how.");
   constexpr std::string_view kNames[] = {"end_of_turn", "stop_string", "length", "cancelled"};
@@ -73,6 +78,12 @@ std::string metrics_text(const Serving& serving, const HttpStats& http) {
   w.histogram("request_seconds", s.whole, "From arrival to the end of an answer.");
   w.histogram("step_seconds", s.step, "Steps, as they took.");
   w.histogram("step_predicted_seconds", s.predicted_step, "Steps, as the scheduler expected them.");
+  w.head("engine_seconds_total", "counter", "Seconds of the engine's thread, by what it did; step: in all.");
+  w.labelled("engine_seconds_total", "in", "step", s.step.sum());
+  w.labelled("engine_seconds_total", "in", "step_prepare", s.device.prepare);
+  w.labelled("engine_seconds_total", "in", "step_launch", s.device.launch);
+  w.labelled("engine_seconds_total", "in", "drawing", s.drawing);
+  w.labelled("engine_seconds_total", "in", "planning", s.planning);
   w.gauge("step_running_seconds", s.step_running_for, "How long the running step has run; 0: none runs.");
   w.gauge("http_connections", http.connections, "Open connections.");
   w.gauge("http_requests_running", http.running, "Requests being answered.");
