@@ -37,6 +37,7 @@ struct Piece {
   std::string_view text;
   std::span<const text::TokenId> tokens;
   std::span<const text::TokenLogprob> logprobs;  // of the last token, when asked for
+  double computed = 0;                           // when its step ended, by steady_seconds()
 };
 
 struct Ended {

@@ -9,6 +9,7 @@
 
 #include "engine/serving/service.h"
 #include "kv/spill.h"
+#include "text/constrain/grammar_mask.h"
 
 namespace cairn::engine {
 
@@ -26,7 +27,7 @@ struct Service::Job {
 // One answer, or a prompt to embed.
 struct Service::Sequence {
   Sequence(kv::KvPool& pool, std::shared_ptr<Job> of, int index, const text::Tokenizer& tokenizer,
-           int32_t vocabulary, MaskWorkers& masks)
+           int32_t vocabulary, Workers& masks)
       : job(std::move(of)),
         answer(index),
         cache(pool),
@@ -36,10 +37,17 @@ struct Service::Sequence {
     if (!job->request.grammar) return;
     mask.emplace(job->request.grammar, vocabulary);
     writer.set_mask(&*mask);
-    mask_ready = masks.prepare(*mask);  // while the prompt is read
+    prepare_mask(masks);  // while the prompt is read
   }
   ~Sequence() {
     if (mask_ready.valid()) mask_ready.wait();
+  }
+
+  // The mask is not used until mask_ready is, which carries what prepare() throws.
+  void prepare_mask(Workers& masks) {
+    auto task = std::make_shared<std::packaged_task<void()>>([this] { mask->prepare(); });
+    mask_ready = task->get_future();
+    masks.post([task] { (*task)(); });
   }
 
   int64_t prompt_tokens() const { return int64_t(job->request.prompt.size()); }

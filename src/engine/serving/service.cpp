@@ -11,7 +11,9 @@
 namespace cairn::engine {
 namespace {
 
+constexpr auto kHeartbeat = std::chrono::seconds(1);  // of an idle thread
 constexpr auto kIdle = std::chrono::milliseconds(1);
+constexpr size_t kListed = 256;   // requests that a list names
 constexpr size_t kLookedUp = 16;  // waiting sequences whose prefix is looked up before every step
 constexpr auto kLastWrites = std::chrono::seconds(5);
 
@@ -54,7 +56,7 @@ Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const Service
     store_ =
         std::make_unique<kv::PageStore>(engine.kv(), engine.page_bytes(), prefixes_->fingerprint(), store);
   }
-  step_ended_ = steady_seconds();
+  seen_ = step_ended_ = steady_seconds();
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -146,6 +148,7 @@ ServiceStats Service::stats() const {
   const double now = steady_seconds(), began = step_began_;
   stats.step_running_for = began > 0 ? now - began : 0;
   stats.since_step = now - step_ended_;
+  stats.since_seen = now - seen_;
   return stats;
 }
 
@@ -179,7 +182,7 @@ void Service::take_inbox() {
   {
     std::unique_lock lock(mutex_);
     if (running_.empty() && waiting_.empty())
-      wake_.wait(lock, [&] {
+      wake_.wait_for(lock, kHeartbeat, [&] {
         return (stop_ && loading_.empty()) || !submitted_.empty() || !cancelled_.empty() || loaded_;
       });
     loaded_ = false;
@@ -377,7 +380,7 @@ void Service::advance(Sequence& s, const float* hidden, std::span<float> scores,
   }
   if (s.mask_ready.valid()) s.mask_ready.get();
   const auto written = s.writer.next(scores);
-  if (s.mask && !written.finish) s.mask_ready = masks_.prepare(*s.mask);  // while the next step runs
+  if (s.mask && !written.finish) s.prepare_mask(masks_);  // while the next step runs
   if (written.token) {
     const double now = steady_seconds();
     s.known.push_back(*written.token);
@@ -389,6 +392,7 @@ void Service::advance(Sequence& s, const float* hidden, std::span<float> scores,
   }
   Piece piece;
   piece.answer = s.answer;
+  piece.computed = step_computed_;
   piece.text = written.text;
   if (written.token) {
     piece.tokens = {&*written.token, 1};
@@ -410,7 +414,8 @@ void Service::run_step() {
   } catch (const Error& e) {
     for (auto* s : step_) s->error = e;
   }
-  const double computed = steady_seconds(), seconds = computed - began;
+  step_computed_ = steady_seconds();
+  const double seconds = step_computed_ - began;
   if (!step_.front()->error) {
     const auto vocabulary = size_t(engine_.model().vocabulary_size);
     const auto dim = size_t(engine_.model().hidden_size);
@@ -425,7 +430,7 @@ void Service::run_step() {
                 {result.logits + row * vocabulary, vocabulary}, shares_[i].logit_rows);
       }
     });
-    drawing_ += steady_seconds() - computed;
+    drawing_ += steady_seconds() - step_computed_;
     policy_->measured(shape_, seconds);
     count_step(seconds, expected);
   }
@@ -454,6 +459,7 @@ void Service::count_step(double seconds, double expected) {
 
 void Service::loop() {
   for (;;) {
+    seen_ = steady_seconds();
     publish();
     take_inbox();
     take_loaded();
@@ -480,12 +486,35 @@ void Service::loop() {
   if (store_ && store_->flush(kLastWrites)) store_->poll();
 }
 
+std::vector<RequestView> Service::requests() const {
+  list_wanted_ = true;
+  const std::lock_guard lock(stats_mutex_);
+  return requests_;
+}
+
+// With stats_mutex_ held.
+void Service::list() {
+  requests_.clear();
+  const double now = steady_seconds();
+  const auto add = [&](const Sequence& s, const char* state) {
+    if (requests_.size() >= kListed) return;
+    const auto& r = s.job->request;
+    requests_.push_back({r.id, r.client, state, s.answer, r.priority, s.prompt_tokens(), s.cache.length(),
+                         int64_t(s.writer.tokens().size()), int64_t(s.cache.block_table().size()),
+                         s.preemptions, now - s.job->submitted});
+  };
+  for (const auto& s : running_) add(*s, s->cache.length() < s->prompt_tokens() ? "prefill" : "decode");
+  for (const auto& l : loading_) add(*l.sequence, "loading");
+  for (const auto& s : waiting_) add(*s, s->kept ? "spilled" : s->preemptions > 0 ? "preempted" : "waiting");
+}
+
 void Service::publish() {
   const std::lock_guard lock(stats_mutex_);
   stats_.running = int64_t(running_.size() + loading_.size());
   stats_.waiting = int64_t(waiting_.size());
   stats_.drawing = drawing_, stats_.planning = planning_;
   stats_.device = engine_.times();
+  if (list_wanted_.exchange(false) || (running_.empty() && waiting_.empty() && loading_.empty())) list();
   stats_.pages = engine_.kv().config().pages;
   stats_.free_pages = engine_.kv().free_pages();
   if (prefixes_) stats_.prefixes = prefixes_->stats();

@@ -11,10 +11,10 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/workers.h"
 #include "engine/engine.h"
 #include "engine/scheduling/policy.h"
 #include "engine/serving/histogram.h"
-#include "engine/serving/mask_workers.h"
 #include "engine/serving/request.h"
 #include "kv/page_store.h"
 #include "kv/prefix_tree.h"
@@ -49,9 +49,21 @@ struct ServiceStats {
   // Seconds of the engine thread in all: in the steps themselves (`step`), drawing tokens and telling
   // listeners, and in what lies between (planning, admission, giving back).
   double drawing = 0, planning = 0;
-  backends::StepTimes device;  // of the steps: where the host's time went, for a GPU
+  backends::StepTimes device;   // of the steps: where the host's time went, for a GPU
   double step_running_for = 0;  // seconds since the step that runs now began; 0: none does
   double since_step = 0;        // seconds since the last one ended
+  // Seconds since the engine's thread last came round: every second when it has nothing to do.
+  double since_seen = 0;
+};
+
+// An answer that has not ended.
+struct RequestView {
+  std::string id, client;  // as in GenerateRequest
+  std::string_view state;  // "prefill", "decode", "loading" (from disk), "waiting", "preempted", "spilled"
+  int answer = 0, priority = 0;
+  int64_t prompt_tokens = 0, computed_tokens = 0, answer_tokens = 0, pages = 0;
+  int preemptions = 0;
+  double age = 0;  // seconds since it was submitted
 };
 
 class Service {
@@ -72,6 +84,10 @@ class Service {
   bool drain(double seconds);
 
   ServiceStats stats() const;
+  // What has not ended, running ones first, at most 256. Made between two steps and only on demand: this is
+  // what an earlier call asked for.
+  std::vector<RequestView> requests() const;
+  bool stores() const { return store_ != nullptr; }  // pages on disk
   Engine& engine() { return engine_; }
   const text::Tokenizer& tokenizer() const { return tokenizer_; }
 
@@ -103,6 +119,7 @@ class Service {
   void count_step(double seconds, double expected);
   void retire();
   void publish();
+  void list();
   void end(Sequence&);
   SequenceView view(const Sequence&) const;
 
@@ -117,7 +134,7 @@ class Service {
   int64_t decode_rows_ = 0;                   // the most of a step
   bool length_matters_ = false;               // keys depend on how long the sequence may become
 
-  MaskWorkers masks_;  // sequences wait for it before they go
+  Workers masks_;  // compute grammars' masks while steps run; sequences wait for theirs before they go
 
   // Of the engine thread.
   std::vector<std::unique_ptr<Sequence>> running_, waiting_;
@@ -142,7 +159,11 @@ class Service {
 
   mutable std::mutex stats_mutex_;
   ServiceStats stats_;
+  std::vector<RequestView> requests_;
+  mutable std::atomic<bool> list_wanted_{false};
   double drawing_ = 0, planning_ = 0;  // see ServiceStats
+  double step_computed_ = 0;           // when the step's scores had come
+  std::atomic<double> seen_{0};
   std::atomic<double> step_began_{0}, step_ended_{0};  // seconds of the steady clock; began 0: none runs
 
   std::thread thread_;

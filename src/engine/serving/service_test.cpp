@@ -266,6 +266,67 @@ TEST(Service, CancelsWithinAStepAndTurnsAwayWhatIsTooMuch) {
   EXPECT_EQ(service.stats().refused, 1u);
 }
 
+TEST(Service, ListsWhatHasNotEnded) {
+  Loaded model(4096);
+  auto o = first_come();
+  o.max_running = 1;
+  Service service(model.engine, *model.tokenizer, o);
+  auto endless = request(model, "Once upon a time", 0, 200);
+  endless.ignore_end = true;
+  endless.id = "one";
+  auto first = std::make_shared<Recorder>(), second = std::make_shared<Recorder>();
+  service.submit(endless, first);
+  endless.id = "two";
+  service.submit(endless, second);
+  std::vector<RequestView> seen;
+  for (int i = 0; i < 10000 && seen.size() < 2; ++i) {
+    seen = service.requests();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_EQ(seen.size(), 2u);
+  EXPECT_EQ(seen[0].id, "one");
+  EXPECT_TRUE(seen[0].state == "decode" || seen[0].state == "prefill") << seen[0].state;
+  EXPECT_GT(seen[0].pages, 0);
+  EXPECT_EQ(seen[1].id, "two");
+  EXPECT_EQ(seen[1].state, "waiting");
+  first->wait();
+  second->wait();
+  (void)service.requests();
+  for (int i = 0; i < 10000 && !service.requests().empty(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_TRUE(service.requests().empty());
+}
+
+// An idle thread is seen to live, one that hangs outside of any step is not.
+TEST(Service, ShowsWhetherItsThreadMoves) {
+  struct Stubborn : Recorder {
+    void on_end(const Ended& e) override {
+      hangs.set_value();
+      go.get_future().wait();
+      Recorder::on_end(e);
+    }
+    std::promise<void> hangs, go;
+  };
+  Loaded model(4096);
+  auto o = first_come();
+  o.max_running = 1;
+  Service service(model.engine, *model.tokenizer, o);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  EXPECT_LT(service.stats().since_seen, 1.3);
+  auto endless = request(model, "Once upon a time", 0, 200);
+  endless.ignore_end = true;
+  auto first = std::make_shared<Recorder>();
+  auto stubborn = std::make_shared<Stubborn>();
+  service.submit(endless, first);
+  service.cancel(service.submit(endless, stubborn));
+  stubborn->hangs.get_future().wait();
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_GT(service.stats().since_seen, 0.19);
+  EXPECT_EQ(service.stats().step_running_for, 0);
+  stubborn->go.set_value();
+  first->wait();
+}
+
 TEST(Service, DrainsAndThenRefuses) {
   Loaded model(4096);
   Service service(model.engine, *model.tokenizer, first_come());

@@ -151,12 +151,15 @@ HttpResponse Api::health() const {
   // Something to do, and nobody does it.
   const bool idle =
       stats.running + stats.waiting > 0 && stats.step_running_for == 0 && stats.since_step > limit;
-  if (hangs || idle) {
+  // Nothing to do, and nobody looks for it.
+  const bool dead = stats.step_running_for == 0 && stats.since_seen > std::max(limit, 5.0);
+  if (hangs || idle || dead) {
     response.status = 503;
     response.body =
         dump({{"status", "stuck"},
-              {"message", hangs ? fmt::format("a step has been running for {:.0f} s", stats.step_running_for)
-                                : fmt::format("no step has begun for {:.0f} s", stats.since_step)}});
+              {"message", hangs  ? fmt::format("a step has been running for {:.0f} s", stats.step_running_for)
+                          : idle ? fmt::format("no step has begun for {:.0f} s", stats.since_step)
+                                 : fmt::format("the engine has not moved for {:.0f} s", stats.since_seen)}});
   } else if (serving_->closing) {
     response.status = 503;
     response.body = dump({{"status", "closing"}});

@@ -234,7 +234,8 @@ TEST(Api, ModelsHealthMetricsAndDescription) {
   EXPECT_EQ(metrics.header("Content-Type").substr(0, 10), "text/plain");
   for (const char* name :
        {"cairn_answer_tokens_total ", "cairn_first_token_seconds_bucket{le=\"+Inf\"} ",
-        "cairn_step_predicted_seconds_sum ", "cairn_http_requests_total ", "cairn_kv_pages_free "})
+        "cairn_step_predicted_seconds_sum ", "cairn_http_requests_total ", "cairn_kv_pages_free ",
+        "cairn_http_delivery_seconds_count ", "cairn_engine_seconds_total{in=\"drawing\"} "})
     EXPECT_NE(metrics.body.find(name), metrics.body.npos) << name;
   const Json description = parsed(server().get("/openapi.json"));
   EXPECT_EQ(description["openapi"], "3.1.0");
@@ -244,6 +245,7 @@ TEST(Api, ModelsHealthMetricsAndDescription) {
   const Json view = parsed(server().get("/engine"));
   EXPECT_EQ(view["model"], "stories");
   EXPECT_GT(view["pages"]["total"], 0);
+  EXPECT_TRUE(view["requests"].is_array());
 }
 
 TEST(Api, AClosingServerRefusesAndSaysSo) {

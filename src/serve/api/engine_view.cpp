@@ -38,6 +38,7 @@ void EngineView::loop() {
   std::unique_lock lock(mutex_);
   while (!wake_.wait_for(lock, std::chrono::seconds(1), [&] { return stop_; })) {
     const auto stats = serving_.service.stats();
+    (void)serving_.service.requests();  // so that the next reader's is a second old at most
     const auto now = Clock::now();
     const double seconds = std::chrono::duration<double>(now - last).count();
     Sample sample;
@@ -66,6 +67,21 @@ std::string EngineView::json() const {
                  {"running", s.running},
                  {"waiting", s.waiting}};
   answer["pages"] = {{"total", s.pages}, {"free", s.free_pages}, {"cached", s.prefixes.idle_pages}};
+  if (s.spill_pages > 0) answer["pages"]["host"] = s.spilled_pages;
+  if (serving_.service.stores()) answer["pages"]["disk"] = s.store.files;
+  auto& requests = answer["requests"] = Json::array();
+  for (const auto& r : serving_.service.requests())
+    requests.push_back({{"id", r.id},
+                        {"client", r.client},
+                        {"state", r.state},
+                        {"answer", r.answer},
+                        {"priority", r.priority},
+                        {"prompt_tokens", r.prompt_tokens},
+                        {"computed_tokens", r.computed_tokens},
+                        {"answer_tokens", r.answer_tokens},
+                        {"pages", r.pages},
+                        {"preemptions", r.preemptions},
+                        {"age_s", r.age}});
   const Sample latest = samples_.empty() ? Sample() : samples_.back();
   answer["tokens"] = {{"prompt_per_s", latest.prompt_per_s}, {"answer_per_s", latest.answer_per_s}};
   answer["step_ms"] = {{"real", latest.step_ms}, {"predicted", latest.predicted_ms}};

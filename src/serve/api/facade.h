@@ -34,7 +34,7 @@ class ReplyFacade : public Facade {
   void start_stream();
   void respond(std::string body);
   // Events of a stream. data: without an event's name, as OpenAI's chat and completions have them.
-  void write(std::string_view event) { reply_->write(event); }
+  void write(std::string_view event) { reply_->write(event, computed); }
   void finish() { reply_->finish(); }
 
   const std::shared_ptr<Reply> reply_;

@@ -144,6 +144,7 @@ void Generation::piece(int choice, const engine::Piece& piece) {
   } else {
     delta.content = piece.text;
   }
+  facade_->computed = piece.computed;
   if (!delta.empty() || with_logprobs) facade_->delta(choice, delta, with_logprobs ? &logprobs : nullptr);
 }
 

@@ -46,6 +46,8 @@ class Facade {
   virtual void choice_ended(int choice, ChoiceEnd) = 0;
   virtual void all_ended(const Usage&) = 0;
   virtual void failed(const ApiError&) = 0;  // instead of all_ended
+
+  double computed = 0;  // when the step ended that the next delta comes from; 0: not known
 };
 
 struct GenerationPlan {

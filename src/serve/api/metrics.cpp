@@ -99,6 +99,9 @@ std::string metrics_text(const Serving& serving, const HttpStats& http) {
   w.counter("http_gone_total", http.gone, "Clients that left before the end of their answer.");
   w.counter("http_overflowed_total", http.overflowed, "Streams cut because the client read too slowly.");
   w.counter("http_timeouts_total", http.timeouts, "Connections ended by a timeout.");
+  w.histogram("http_delivery_seconds", http.delivered,
+              "From a step's end to when the socket took the events of its tokens: the server's overhead.");
+  w.counter("http_delivery_late_total", http.late, "Of them, those that took more than 2 ms.");
   w.counter("http_bytes_in_total", http.bytes_in, "Bytes received.");
   w.counter("http_bytes_out_total", http.bytes_out, "Bytes sent.");
   return w.take();

@@ -9,10 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/workers.h"
 #include "engine/serving/service.h"
 #include "serve/api/json_text.h"
 #include "serve/api/user_text.h"
-#include "serve/api/workers.h"
 #include "serve/http/server.h"
 #include "text/answer/answer_format.h"
 #include "text/answer/messages.h"

@@ -350,6 +350,7 @@ bool Connection::send() {
         const auto taken = exchange_->take(out_);
         complete_ = taken.complete;
         close_after_ = taken.close;
+        out_since_ = taken.since;
       }
       if (out_.empty()) {
         shrink(out_);
@@ -367,6 +368,7 @@ bool Connection::send() {
         bytes_sent_ += moved.bytes;
         out_sent_ += moved.bytes;
         exchange_->sent(moved.bytes);
+        if (out_since_ > 0 && out_sent_ == out_.size()) shared.count_delivery(out_since_);
         last_sent_ = Clock::now();
         break;
       case Transport::Status::wants_write: wait_writable(); return false;

@@ -58,6 +58,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string in_;                               // received and not yet used
   std::string out_;                              // taken from the exchange
   size_t out_sent_ = 0;
+  double out_since_ = 0;     // see Exchange::Taken
   uint64_t bytes_sent_ = 0;  // of this exchange
   size_t body_charged_ = 0, body_at_deadline_ = 0;
   Clock::time_point deadline_, began_, last_sent_;

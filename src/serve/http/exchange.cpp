@@ -4,6 +4,7 @@
 
 #include <cassert>
 #include <ctime>
+#include <utility>
 
 #include "serve/http/loop.h"
 #include "serve/http/text.h"
@@ -152,7 +153,7 @@ void Exchange::append_chunk(std::string_view bytes) {
   if (chunked_) out_ += "\r\n";
 }
 
-bool Exchange::write(std::string_view bytes) {
+bool Exchange::write(std::string_view bytes, double since) {
   std::unique_lock lock(mutex_);
   if (gone_ || cut_ || state_ == State::complete) return false;
   assert(state_ == State::streaming);
@@ -166,6 +167,7 @@ bool Exchange::write(std::string_view bytes) {
     return false;
   }
   append_chunk(bytes);
+  if (since_ == 0) since_ = since;
   wake(lock);
   return true;
 }
@@ -240,7 +242,7 @@ Exchange::Taken Exchange::take(std::string& into) {
     into += out_;
   out_.clear();
   unsent_ = into.size();
-  return {state_ == State::complete, close_};
+  return {state_ == State::complete, close_, std::exchange(since_, 0)};
 }
 
 void Exchange::sent(size_t bytes) {

@@ -35,7 +35,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   // Any thread.
   void respond(HttpResponse);
   void start(int status, std::string_view content_type, const Fields& headers);
-  bool write(std::string_view);
+  bool write(std::string_view, double since);
   void finish();
   void on_gone(std::function<void()>);
   void abandon(bool while_throwing);  // its Reply was dropped
@@ -46,6 +46,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   struct Taken {
     bool complete = false;  // nothing comes after these bytes
     bool close = false;     // end it after the answer
+    double since = 0;       // the earliest that write() was told
   };
   Taken take(std::string& into);        // appends what waits
   void sent(size_t bytes);              // of what was taken
@@ -70,6 +71,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   bool gone_ = false, close_ = false, awake_ = false, events_ = false, chunked_ = false;
   int status_ = 0;
   size_t unsent_ = 0;  // taken and not yet sent
+  double since_ = 0;   // of what is in out_
   std::string out_;
   std::function<void()> on_gone_;
 };

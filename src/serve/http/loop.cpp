@@ -4,6 +4,7 @@
 
 #include <boost/asio/post.hpp>
 
+#include "base/steady_seconds.h"
 #include "serve/http/connection.h"
 #include "serve/http/exchange.h"
 
@@ -64,7 +65,17 @@ HttpStats Shared::stats() const {
   stats.connections = connections;
   stats.running = running;
   stats.body_bytes = body_bytes;
+  const std::lock_guard lock(delivered_mutex_);
+  stats.delivered = delivered_;
+  stats.late = late_;
   return stats;
+}
+
+void Shared::count_delivery(double since) {
+  const double seconds = steady_seconds() - since;
+  const std::lock_guard lock(delivered_mutex_);
+  delivered_.add(seconds);
+  late_ += seconds > HttpStats::kLate;
 }
 
 Loop::Loop(std::shared_ptr<Shared> shared)

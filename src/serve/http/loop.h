@@ -43,6 +43,13 @@ struct Shared {
   std::atomic<uint64_t> answered[6]{}, gone{0}, overflowed{0}, timeouts{0}, bytes_in{0}, bytes_out{0},
       sends{0};
   std::atomic<int64_t> connections{0}, running{0}, body_bytes{0};
+
+  void count_delivery(double since);
+
+ private:
+  mutable std::mutex delivered_mutex_;
+  engine::Histogram delivered_;
+  uint64_t late_ = 0;
 };
 
 class Loop : public std::enable_shared_from_this<Loop> {

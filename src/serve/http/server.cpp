@@ -111,7 +111,7 @@ void Reply::respond(HttpResponse response) { exchange_->respond(std::move(respon
 void Reply::start(int status, std::string_view content_type, const Fields& headers) {
   exchange_->start(status, content_type, headers);
 }
-bool Reply::write(std::string_view bytes) { return exchange_->write(bytes); }
+bool Reply::write(std::string_view bytes, double since) { return exchange_->write(bytes, since); }
 void Reply::finish() { exchange_->finish(); }
 void Reply::on_gone(std::function<void()> call) { exchange_->on_gone(std::move(call)); }
 bool Reply::gone() const { return exchange_->gone(); }

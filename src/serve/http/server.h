@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "engine/serving/histogram.h"
+
 namespace cairn::serve {
 
 using Fields = std::vector<std::pair<std::string, std::string>>;
@@ -59,7 +61,8 @@ class Reply {
   void start(int status, std::string_view content_type, const Fields& headers = {});
   // Queues and never blocks. False once the client is gone or HttpOptions::write_queue_bytes wait for it,
   // which ends its connection.
-  bool write(std::string_view);
+  // since: when what is written began to be (steady_seconds()), for HttpStats::delivered; 0: not counted.
+  bool write(std::string_view, double since = 0);
   void finish();
   // Once, from an I/O thread, when the client went away before the end of the answer; at once, on this
   // thread, if it already has. A client that closes its sending side counts as gone. Must not block.
@@ -139,6 +142,11 @@ struct HttpStats {
   uint64_t overflowed = 0;           // streams cut because the client read too slowly
   uint64_t timeouts = 0;
   uint64_t bytes_in = 0, bytes_out = 0;
+  // Seconds from what Reply::write() was told to when the socket took the last of those bytes; those that
+  // took more than kLate.
+  engine::Histogram delivered;
+  uint64_t late = 0;
+  static constexpr double kLate = 0.002;
   uint64_t sends = 0;                                    // system calls that wrote
   int64_t connections = 0, running = 0, body_bytes = 0;  // now: open, being answered, held in bodies
 };

@@ -1,19 +1,24 @@
-// Threads for what takes longer than an I/O thread may: reading bodies, rendering templates, tokenising.
+// Threads for what takes longer than its caller may, first come first served: reading bodies and rendering
+// templates for I/O threads, masks of grammars while a step runs.
 #pragma once
 
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <mutex>
 #include <thread>
 #include <vector>
 
-namespace cairn::serve {
+namespace cairn {
 
 class Workers {
  public:
-  Workers(int threads, size_t queue);
+  // The threads start with the first task.
+  explicit Workers(int threads, size_t queue = std::numeric_limits<size_t>::max());
   ~Workers();  // runs what is queued
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
 
   // False when the queue is full. A task never throws.
   bool post(std::function<void()> task);
@@ -22,6 +27,7 @@ class Workers {
  private:
   void loop();
 
+  const int count_;
   const size_t limit_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
@@ -30,4 +36,4 @@ class Workers {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace cairn::serve
+}  // namespace cairn

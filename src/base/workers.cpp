@@ -1,12 +1,12 @@
-#include "engine/serving/mask_workers.h"
+#include "base/workers.h"
 
 #include <algorithm>
 
-namespace cairn::engine {
+namespace cairn {
 
-MaskWorkers::MaskWorkers(int threads) : count_(std::max(1, threads)) {}
+Workers::Workers(int threads, size_t queue) : count_(std::max(1, threads)), limit_(queue) {}
 
-MaskWorkers::~MaskWorkers() {
+Workers::~Workers() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
@@ -15,19 +15,23 @@ MaskWorkers::~MaskWorkers() {
   for (auto& thread : threads_) thread.join();
 }
 
-std::future<void> MaskWorkers::prepare(text::GrammarMask& mask) {
-  std::packaged_task<void()> task([&mask] { mask.prepare(); });
-  auto ready = task.get_future();
+bool Workers::post(std::function<void()> task) {
   {
     const std::lock_guard lock(mutex_);
+    if (tasks_.size() >= limit_) return false;
     tasks_.push_back(std::move(task));
     while (int(threads_.size()) < count_) threads_.emplace_back([this] { loop(); });
   }
   wake_.notify_one();
-  return ready;
+  return true;
 }
 
-void MaskWorkers::loop() {
+size_t Workers::queued() const {
+  const std::lock_guard lock(mutex_);
+  return tasks_.size();
+}
+
+void Workers::loop() {
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [&] { return stop_ || !tasks_.empty(); });
@@ -36,8 +40,9 @@ void MaskWorkers::loop() {
     tasks_.pop_front();
     lock.unlock();
     task();
+    task = nullptr;  // what it holds goes before the lock is taken again
     lock.lock();
   }
 }
 
-}  // namespace cairn::engine
+}  // namespace cairn
