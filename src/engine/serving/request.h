@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "engine/answer_writer.h"
+#include "text/answer/reasoning_budget.h"
 #include "text/constrain/grammar.h"
 
 namespace cairn::engine {
@@ -26,6 +27,7 @@ struct GenerateRequest {
   bool ignore_end = false;        // go on after an end-of-turn token
   bool reuse = true;              // take keys and values from the prefix cache
   text::GrammarPtr grammar;       // what the answers may be; null: anything
+  std::optional<text::ReasoningLimit> reasoning = {};
   std::vector<text::TokenId> visible_special = {};
   // No answer: the mean of the prompt's final hidden states, scaled to length 1.
   bool embed = false;

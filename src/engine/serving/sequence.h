@@ -34,10 +34,15 @@ struct Service::Sequence {
         known(job->request.prompt),
         writer(tokenizer, job->request.sampling, vocabulary, index,
                {job->max_answer, job->request.ignore_end, job->request.visible_special}) {
-    if (!job->request.grammar) return;
-    mask.emplace(job->request.grammar, vocabulary);
-    writer.set_mask(&*mask);
-    prepare_mask(masks);  // while the prompt is read
+    if (job->request.grammar) {
+      mask.emplace(job->request.grammar, vocabulary);
+      writer.set_mask(&*mask);
+      prepare_mask(masks);  // while the prompt is read
+    }
+    if (job->request.reasoning) {
+      budget.emplace(tokenizer, *job->request.reasoning, mask ? &*mask : nullptr);
+      writer.set_mask(&*budget);
+    }
   }
   ~Sequence() {
     if (mask_ready.valid()) mask_ready.wait();
@@ -65,6 +70,7 @@ struct Service::Sequence {
   kv::Sequence cache;
   std::vector<text::TokenId> known;  // the prompt and what has been answered
   std::optional<text::GrammarMask> mask;
+  std::optional<text::ReasoningBudget> budget;
   std::future<void> mask_ready;  // of the next token; invalid: nobody computes it
   AnswerWriter writer;
   std::vector<double> hidden_sum;  // embeddings

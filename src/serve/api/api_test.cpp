@@ -316,6 +316,29 @@ TEST(Api, ReasoningIsApartOnEveryEndpoint) {
   EXPECT_EQ(items[0]["content"][0]["text"], reasoning);
 }
 
+TEST(Api, ReasoningEndsWithItsBudget) {
+  const ApiServer thinking(
+      "{% for message in messages %}{{ message['content'] }}{% if message['reasoning_content'] is defined %}"
+      "<think>\n{{ message['reasoning_content'] }}\n</think>\n\n{% endif %}{% endfor %}"
+      "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}");
+  Json body = chat("Hi", 60);
+  body["temperature"] = 0;
+  body["ignore_eos"] = true;
+  const Json free = post(thinking, "/v1/messages", body)["content"];
+  ASSERT_EQ(free.size(), 1u);  // it never ends by itself
+  const std::string all = free[0]["thinking"];
+  body["thinking"] = {{"type", "enabled"}, {"budget_tokens", 10}};
+  const Json blocks = post(thinking, "/v1/messages", body)["content"];
+  ASSERT_EQ(blocks.size(), 2u) << blocks.dump();
+  EXPECT_EQ(blocks[0]["type"], "thinking");
+  const std::string cut = blocks[0]["thinking"];
+  EXPECT_FALSE(cut.empty());
+  EXPECT_LT(cut.size(), all.size());
+  EXPECT_TRUE(all.starts_with(cut)) << cut;
+  EXPECT_EQ(blocks[1]["type"], "text");
+  EXPECT_FALSE(blocks[1]["text"].get<std::string>().empty());
+}
+
 TEST(Api, WithoutATemplateOnlyPlainPromptsWork) {
   const ApiServer plain{std::optional<std::string>()};
   EXPECT_EQ(plain.post("/v1/chat/completions", chat("Hi").dump()).status, 400);

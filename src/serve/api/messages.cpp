@@ -250,6 +250,8 @@ void messages(Serving& serving, const HttpRequest& http, Json body, const std::s
   plan.path = http.path;
   plan.name_stop = true;
   prepare_chat(serving, chat_input(body), body, nullptr, "", request, plan);
+  if (const Json* thinking = member(body, "thinking"); thinking && member(*thinking, "budget_tokens"))
+    request.reasoning = {whole(*thinking, "budget_tokens", 0), serving.format, plan.prompt_tail};
   const auto prompt_tokens = int64_t(request.prompt.size());
   plan.prompts.push_back(std::move(request));
   generate(serving, std::move(plan),

@@ -57,7 +57,7 @@ constexpr const char* kMessages = R"json({
       {"type": "object", "required": ["type"], "properties": {
         "type": {"const": "enabled"},
         "budget_tokens": {"type": "integer", "minimum": 1, "maximum": 2147483647,
-          "description": "Accepted; reasoning is not cut at it."}}},
+          "description": "Tokens of reasoning, after which it is ended."}}},
       {"type": "object", "required": ["type"], "properties": {"type": {"const": "adaptive"}}},
       {"type": "object", "required": ["type"], "properties": {"type": {"const": "disabled"}}}],
       "description": "Given to the template as enable_thinking."},
