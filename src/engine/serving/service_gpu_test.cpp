@@ -108,12 +108,16 @@ TEST_F(ServiceOnGpu, SameBytesAloneAndInABatch) {
         o.spill_bytes = spill;
         expect_same(served(tight, requests, o, &stats), expected,
                     fmt::format("{} in a small pool, reuse {}, spill {}", policy, reuse, spill).c_str());
-        EXPECT_GT(stats.preemptions, 0u);
+        // The other policy looks ahead, and needs to preempt nothing here.
+        const bool preempts = o.policy == "first-come";
+        if (preempts) {
+          EXPECT_GT(stats.preemptions, 0u);
+        }
         fmt::print(
             "{} reuse {} spill {}: {} preemptions, {} tokens spilled, {} restored, {} reused, {} computed\n",
             policy, reuse, spill, stats.preemptions, stats.spilled_tokens, stats.restored_tokens,
             stats.reused_tokens, stats.computed_tokens);
-        if (spill) {
+        if (spill && preempts) {
           EXPECT_GT(stats.restored_tokens, 0u);
         }
         EXPECT_EQ(stats.spilled_pages, 0);
@@ -180,8 +184,9 @@ TEST_F(ServiceOnGpu, ServesMoreSequencesThanAGraphRecords) {
 TEST_F(ServiceOnGpu, SameBytesWithCachesOfOtherForms) {
   for (const auto form : {kv::KvForm::q8_0, kv::KvForm::f16}) {
     Loaded model(0, gpu_options(64 * 512, form)), tight(0, gpu_options(24 * 32, form));
-    const auto requests = requests_for(model, 24);
+    const auto requests = requests_for(model, 64);
     ServiceOptions o;
+    o.policy = "first-come";
     const auto expected = served(model, requests, o);
     ServiceStats stats;
     expect_same(served(tight, requests, o, &stats), expected, "small pool");
