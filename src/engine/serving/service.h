@@ -11,10 +11,10 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/histogram.h"
 #include "base/workers.h"
 #include "engine/engine.h"
 #include "engine/scheduling/policy.h"
-#include "engine/serving/histogram.h"
 #include "engine/serving/request.h"
 #include "kv/page_store.h"
 #include "kv/prefix_tree.h"

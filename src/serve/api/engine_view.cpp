@@ -9,7 +9,7 @@ namespace {
 constexpr size_t kSamples = 120;
 
 // Mean of what was added between two readings.
-double mean_ms(const engine::Histogram& before, const engine::Histogram& now) {
+double mean_ms(const Histogram& before, const Histogram& now) {
   const auto count = now.count() - before.count();
   return count == 0 ? 0 : (now.sum() - before.sum()) / double(count) * 1e3;
 }

@@ -24,13 +24,13 @@ class Writer {
   void labelled(std::string_view name, std::string_view label, std::string_view which, T value) {
     fmt::format_to(std::back_inserter(text_), "cairn_{}{{{}=\"{}\"}} {}\n", name, label, which, value);
   }
-  void histogram(std::string_view name, const engine::Histogram& h, std::string_view help) {
+  void histogram(std::string_view name, const Histogram& h, std::string_view help) {
     head(name, "histogram", help);
     uint64_t below = 0;
-    for (size_t i = 0; i < engine::Histogram::kBounds.size(); ++i) {
+    for (size_t i = 0; i < Histogram::kBounds.size(); ++i) {
       below += h.counts()[i];
       fmt::format_to(std::back_inserter(text_), "cairn_{}_bucket{{le=\"{}\"}} {}\n", name,
-                     engine::Histogram::kBounds[i], below);
+                     Histogram::kBounds[i], below);
     }
     fmt::format_to(std::back_inserter(text_),
                    "cairn_{}_bucket{{le=\"+Inf\"}} {}\ncairn_{}_sum {}\ncairn_{}_count {}\n", name, h.count(),

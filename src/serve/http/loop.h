@@ -48,7 +48,7 @@ struct Shared {
 
  private:
   mutable std::mutex delivered_mutex_;
-  engine::Histogram delivered_;
+  Histogram delivered_;
   uint64_t late_ = 0;
 };
 

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/serving/histogram.h"
+#include "base/histogram.h"
 
 namespace cairn::serve {
 
@@ -144,7 +144,7 @@ struct HttpStats {
   uint64_t bytes_in = 0, bytes_out = 0;
   // Seconds from what Reply::write() was told to when the socket took the last of those bytes; those that
   // took more than kLate.
-  engine::Histogram delivered;
+  Histogram delivered;
   uint64_t late = 0;
   static constexpr double kLate = 0.002;
   uint64_t sends = 0;                                    // system calls that wrote

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-namespace cairn::engine {
+namespace cairn {
 
 class Histogram {
  public:
@@ -30,4 +30,4 @@ class Histogram {
   double sum_ = 0;
 };
 
-}  // namespace cairn::engine
+}  // namespace cairn
