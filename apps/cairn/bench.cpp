@@ -238,6 +238,8 @@ int run(const Options& options) {
                                 {"parameters", engine.model().parameters},
                                 {"weight_bytes", engine.memory().weights},
                                 {"load_seconds", load_seconds},
+                                {"kernels_compiled", engine.kernel_times().compiled},
+                                {"kernel_seconds", engine.kernel_times().seconds},
                                 {"cpu", machine.cpu},
                                 {"instructions", to_string(active_isa())},
                                 {"threads", engine.threads()},
@@ -250,8 +252,12 @@ int run(const Options& options) {
     write_out(json.dump(2) + "\n");
     return 0;
   }
-  write_out(fmt::format("{}\n{}; weights {}, loaded in {:.2f} s; memory read {:.1f} GB/s\n\n",
+  const auto kernels = engine.kernel_times();
+  write_out(fmt::format("{}\n{}; weights {}, loaded in {:.2f} s{}; memory read {:.1f} GB/s\n\n",
                         engine.model().file, device, readable_bytes(engine.memory().weights), load_seconds,
+                        engine.gpu() ? fmt::format(" (meanwhile {} kernels compiled, ready after {:.2f} s)",
+                                                   kernels.compiled, kernels.seconds)
+                                     : "",
                         ceiling));
   write_out(fmt::format("{:<14}{:>8}{:>12}{:>10}{:>10}{:>12}{:>12}\n", "test", "depth", "tok/s", "spread",
                         "GB/s", "of read", "GFLOP/s"));

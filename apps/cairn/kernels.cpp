@@ -45,22 +45,21 @@ int run(const Options& options) {
   }
   if (options.out.empty())
     fail(ErrorKind::invalid_argument, "--arch needs --out: the folder to write the pack into");
-  uint64_t total = 0;
-  for (const auto& architecture : options.architectures)
-    total += [&] {
-      uint64_t count = 0;
-      for (const auto& family : cuda::kernel_families())
-        count += family.stock(capability_of(architecture)).size();
-      return count;
-    }();
-  ProgressBar bar("compiling", total, ProgressUnit::items);
-  uint64_t done = 0, bytes = 0;
-  for (const auto& architecture : options.architectures)
+  std::vector<std::pair<std::string, std::vector<cuda::Variant>>> packs;
+  uint64_t total = 0, done = 0, bytes = 0;
+  for (const auto& architecture : options.architectures) {
+    std::vector<cuda::Variant> variants;
     for (const auto& family : cuda::kernel_families())
-      for (const auto& variant : family.stock(capability_of(architecture))) {
-        bytes += cuda::write_to_pack(variant, architecture, options.out);
-        bar.update(++done);
-      }
+      for (auto& v : family.stock(capability_of(architecture))) variants.push_back(std::move(v));
+    total += variants.size();
+    packs.emplace_back(architecture, std::move(variants));
+  }
+  ProgressBar bar("compiling", total, ProgressUnit::items);
+  for (const auto& [architecture, variants] : packs) {
+    bytes += cuda::write_pack(variants, architecture, options.out,
+                              [&](int of_this, int) { bar.update(done + uint64_t(of_this)); });
+    done += variants.size();
+  }
   bar.finish();
   write_out(fmt::format(
       "{} modules, {}, in {}; cairn reads them from `kernels` beside the program or from $CAIRN_KERNELS\n",

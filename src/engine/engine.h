@@ -77,6 +77,7 @@ class Engine {
   std::string device_name() const;                        // "NVIDIA H200", "2 threads, amx"
   const cuda::Device* gpu() const { return gpu_.get(); }  // null: it runs on the CPU
   backends::StepTimes times() const { return executor_->times(); }
+  backends::KernelTimes kernel_times() const { return executor_->kernel_times(); }
   kv::KvPool& kv() { return *kv_; }
   // A way to the bytes of the pool's pages, for one thread. The engine must outlive it.
   std::unique_ptr<kv::PageBytes> page_bytes();

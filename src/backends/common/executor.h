@@ -52,6 +52,13 @@ struct StepTimes {
   void add(const StepTimes& o) { steps += o.steps, prepare += o.prepare, launch += o.launch, wait += o.wait; }
 };
 
+// Kernels that had to be compiled while weights were loaded, for backends that compile, and how long the
+// kernels took in all, side by side with the weights.
+struct KernelTimes {
+  int compiled = 0;
+  double seconds = 0;
+};
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -63,6 +70,7 @@ class Executor {
   virtual std::unique_ptr<kv::PageBytes> page_bytes() { return nullptr; }
   // The most entries that the block tables of a step's sequences may have together.
   virtual int64_t table_pages() const { return std::numeric_limits<int64_t>::max(); }
+  virtual KernelTimes kernel_times() const { return {}; }
   virtual StepTimes times() const { return {}; }  // of all steps since construction, traced ones left out
 };
 

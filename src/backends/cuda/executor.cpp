@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <future>
 
 #include "backends/cuda/matmul_few.h"
 #include "backends/cuda/products.h"
@@ -136,7 +137,7 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
       device_(device),
       kernels_(device),
       stream_(device),
-      weights_(program, stored, device, stream_, pool, {options.exact}, on_load),
+      weights_(program, stored, device, {options.exact}),
       elements_(element_types(program, options.exact)),
       plan_(plan_arena(program, bounds)),
       arena_(device, size_t(plan_.bytes)),
@@ -179,7 +180,12 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
     slopes_.push_back(offset == SIZE_MAX ? 0 : constants_.address() + offset * 4);
   stream_.synchronize();
   fused_ropes_.resize(program.instructions.size());
-  if (!options.exact) prepare_fast_kernels();
+  // The compiler and the weights take their seconds side by side.
+  auto compiled = std::async(std::launch::async, [&] {
+    if (!options.exact) prepare_fast_kernels();
+  });
+  weights_.load(program, stored, device, stream_, pool, on_load);
+  compiled.get();
   if (!attention_) cache_element(kv.config());  // refuses forms that only the attention engine has
   pages_ = std::make_unique<PageMover>(kernels_, DeviceKv::at(kv_memory_.address(), kv.config()));
   // On the stream of the steps: after the one that wrote the page, before the one that goes on in the copy.
@@ -715,6 +721,7 @@ void Executor::prepare_fast_kernels() {
     limits.longest = kv_.config().pages * kv_.config().page_tokens;
     for (auto& v : AttentionEngine::variants(device_.facts(), kv_.config(), kinds, ropes))
       variants.push_back(std::move(v));
+    for (auto& v : row_kernel_variants(device_.facts().capability)) variants.push_back(std::move(v));
     kernels_.prepare(unique(variants));
     attention_ = std::make_unique<AttentionEngine>(device_, kernels_, kv_.config(), kinds, limits);
   } catch (const Error& e) {

@@ -43,6 +43,9 @@ class Executor final : public backends::Executor {
   backends::StepTimes times() const override { return times_; }
   std::unique_ptr<kv::PageBytes> page_bytes() override { return device_page_bytes(device_, *pages_); }
   int64_t table_pages() const override;
+  backends::KernelTimes kernel_times() const override {
+    return {kernels_.compiled(), kernels_.prepare_seconds()};
+  }
 
  private:
   class Step;

@@ -122,15 +122,43 @@ uint64_t ModelWeights::bytes_needed(const Program& program, std::span<const Stor
 }
 
 ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight> stored, const Device& device,
-                           Stream& stream, ThreadPool& pool, Options options,
-                           const std::function<void(const backends::LoadProgress&)>& progress)
-    : packed_(stored.size()),
+                           Options options)
+    : options_(options),
+      packed_(stored.size()),
       plain_(stored.size()),
       table_blocks_(stored.size()),
       tables_(stored.size()),
       vectors_(stored.size(), 0) {
   const Places places(program, stored, options);
   memory_ = Buffer(device, size_t(places.bytes));
+  const auto at = [&](int64_t offset) { return memory_.address() + Address(offset); };
+  for (size_t i = 0; i < stored.size(); ++i) {
+    const auto& w = stored[i];
+    if (places.matrix[i] >= 0 && places.packed[i])
+      packed_[i] = describe_matrix(w, at(places.matrix[i]));
+    else if (places.matrix[i] >= 0)
+      plain_[i] = {at(places.matrix[i]), Element::f32, w.rows, w.cols, int64_t(w.pieces.size())};
+    if (places.vector[i] >= 0) vectors_[i] = at(places.vector[i]);
+    tables_[i].kind = table_kind(w.codec);
+    tables_[i].stored = &w, tables_[i].rows = w.rows, tables_[i].cols = w.cols;
+    const bool multiplied = places.matrix[i] >= 0 && places.packed[i];
+    if (places.table[i] >= 0 && has_blocks(w)) {
+      table_blocks_[i] = describe_matrix(w, at(places.table[i]));
+      tables_[i].blocks = &table_blocks_[i];
+    } else if (places.table[i] >= 0) {
+      tables_[i].data = at(places.table[i]);
+    } else if (multiplied && has_rows(w)) {
+      tables_[i].data = packed_[i].data;
+    } else if (multiplied && has_blocks(w)) {
+      tables_[i].blocks = &packed_[i];
+    }
+  }
+}
+
+void ModelWeights::load(const Program& program, std::span<const StoredWeight> stored, const Device& device,
+                        Stream& stream, ThreadPool& pool,
+                        const std::function<void(const backends::LoadProgress&)>& progress) {
+  const Places places(program, stored, options_);
   Uploader uploader(device, stream);
   MatrixPacker packer(device, stream, pool);
   backends::LoadProgress loaded;
@@ -150,11 +178,9 @@ ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight>
       });
     };
     if (places.matrix[i] >= 0 && places.packed[i]) {
-      packed_[i] = packer.pack(w, memory_.address() + Address(places.matrix[i]));
+      packer.pack(w, packed_[i].data);
     } else if (places.matrix[i] >= 0) {
-      auto& m = plain_[i];
-      m = {memory_.address() + Address(places.matrix[i]), Element::f32, w.rows, w.cols,
-           int64_t(w.pieces.size())};
+      const auto& m = plain_[i];
       for (size_t p = 0; p < w.pieces.size(); ++p) {
         const Address to = m.data + Address(int64_t(p) * elements(w) * 4);
         if (w.transposed) {
@@ -187,26 +213,15 @@ ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight>
       }
     }
     if (places.vector[i] >= 0) {
-      vectors_[i] = memory_.address() + Address(places.vector[i]);
       const auto values = codecs::decode_vector(w);
       uploader.send(vectors_[i], w.cols, 4, 1, [&](std::byte* half, int64_t begin, int64_t end) {
         std::memcpy(half, values.data() + begin, size_t(end - begin) * 4);
       });
     }
-    tables_[i].kind = table_kind(w.codec);
-    tables_[i].stored = &w, tables_[i].rows = w.rows, tables_[i].cols = w.cols;
-    const bool multiplied = places.matrix[i] >= 0 && places.packed[i];
-    if (places.table[i] >= 0 && has_blocks(w)) {
-      table_blocks_[i] = packer.pack(w, memory_.address() + Address(places.table[i]));
-      tables_[i].blocks = &table_blocks_[i];
-    } else if (places.table[i] >= 0) {
-      tables_[i].data = memory_.address() + Address(places.table[i]);
+    if (places.table[i] >= 0 && has_blocks(w))
+      packer.pack(w, table_blocks_[i].data);
+    else if (places.table[i] >= 0)
       raw(tables_[i].data);
-    } else if (multiplied && has_rows(w)) {
-      tables_[i].data = packed_[i].data;
-    } else if (multiplied && has_blocks(w)) {
-      tables_[i].blocks = &packed_[i];
-    }
     for (const auto& piece : w.pieces) loaded.done_bytes += piece.all_bytes();
     if (progress) progress(loaded);
   }

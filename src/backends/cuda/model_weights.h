@@ -24,9 +24,12 @@ class ModelWeights {
   // Bytes of GPU memory that loading will allocate.
   static uint64_t bytes_needed(const program::Program&, std::span<const codecs::StoredWeight>, Options);
 
+  // Allocates: from here on everything below can be asked, so that kernels are compiled while load() runs.
   // Throws Error(out_of_memory) when they do not fit.
-  ModelWeights(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Stream&,
-               ThreadPool&, Options, const std::function<void(const backends::LoadProgress&)>& progress = {});
+  ModelWeights(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Options);
+  // Fills them. The program and weights are those of the constructor.
+  void load(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Stream&,
+            ThreadPool&, const std::function<void(const backends::LoadProgress&)>& progress = {});
 
   struct Table {
     Address data = 0;  // row-major
@@ -47,6 +50,7 @@ class ModelWeights {
   uint64_t bytes() const { return memory_.size(); }
 
  private:
+  Options options_;
   Buffer memory_;  // all of them, one after another
   std::vector<DeviceMatrix> packed_;
   std::vector<PlainMatrix> plain_;

@@ -13,6 +13,7 @@
 #include "backends/cuda/nvrtc.h"
 #include "base/cache_folder.h"
 #include "base/error.h"
+#include "base/steady_seconds.h"
 
 namespace cairn::cuda {
 namespace {
@@ -67,6 +68,35 @@ std::filesystem::path pack_folder() {
   return error ? std::filesystem::path() : program.parent_path() / "kernels";
 }
 
+// Calls work(0) to work(total - 1), on as many threads as there are cores; the first error ends it.
+void on_all_cores(int total, const std::function<void(int)>& work,
+                  const std::function<void(int, int)>& progress) {
+  const unsigned threads =
+      std::min<unsigned>(std::max(1u, std::thread::hardware_concurrency()), unsigned(total));
+  std::atomic<int> next{0};
+  int done = 0;
+  std::mutex mutex;
+  std::exception_ptr problem;
+  const auto take = [&] {
+    for (int i = next++; i < total; i = next++) {
+      try {
+        work(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!problem) problem = std::current_exception();
+        next = total;
+      }
+      const std::lock_guard lock(mutex);
+      if (++done; progress) progress(done, total);
+    }
+  };
+  std::vector<std::thread> pool;
+  for (unsigned t = 1; t < threads; ++t) pool.emplace_back(take);
+  take();
+  for (auto& thread : pool) thread.join();
+  if (problem) std::rethrow_exception(problem);
+}
+
 // An ELF file of CUDA's machine code: what a cut or foreign cache file is not.
 bool looks_like_cubin(const std::string& cubin) {
   return cubin.size() > 64 && cubin.starts_with(
@@ -111,12 +141,17 @@ void require_kernel_source(const DeviceFacts& facts) {
          nvrtc.path(), nvrtc.version() / 1000, nvrtc.version() % 1000 / 10, facts.architecture(), facts.name);
 }
 
-size_t write_to_pack(const Variant& variant, std::string_view architecture,
-                     const std::filesystem::path& folder) {
-  const auto cubin = compile(variant, architecture).cubin;
-  if (!write_cache_file(folder / file_name(variant, architecture), cubin))
-    fail(ErrorKind::io, "{} cannot be written", (folder / file_name(variant, architecture)).string());
-  return cubin.size();
+size_t write_pack(std::span<const Variant> variants, std::string_view architecture,
+                  const std::filesystem::path& folder, const std::function<void(int, int)>& progress) {
+  std::atomic<size_t> bytes{0};
+  const auto write = [&](int i) {
+    const auto cubin = compile(variants[size_t(i)], architecture).cubin;
+    const auto path = folder / file_name(variants[size_t(i)], architecture);
+    if (!write_cache_file(path, cubin)) fail(ErrorKind::io, "{} cannot be written", path.string());
+    bytes += cubin.size();
+  };
+  on_all_cores(int(variants.size()), write, progress);
+  return bytes;
 }
 
 struct KernelCache::Module {
@@ -165,31 +200,10 @@ KernelCache::Module& KernelCache::module(const Variant& variant) {
 }
 
 void KernelCache::prepare(std::span<const Variant> variants, const std::function<void(int, int)>& progress) {
-  const int total = int(variants.size());
-  const unsigned threads =
-      std::min<unsigned>(std::max(1u, std::thread::hardware_concurrency()), unsigned(total));
-  std::atomic<int> next{0};
-  int done = 0;
-  std::mutex mutex;
-  std::exception_ptr problem;
-  const auto work = [&] {
-    for (int i = next++; i < total; i = next++) {
-      try {
-        module(variants[size_t(i)]);
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (!problem) problem = std::current_exception();
-        next = total;
-      }
-      const std::lock_guard lock(mutex);
-      if (++done; progress) progress(done, total);
-    }
-  };
-  std::vector<std::thread> pool;
-  for (unsigned t = 1; t < threads; ++t) pool.emplace_back(work);
-  work();
-  for (auto& thread : pool) thread.join();
-  if (problem) std::rethrow_exception(problem);
+  const double start = steady_seconds();
+  on_all_cores(
+      int(variants.size()), [&](int i) { module(variants[size_t(i)]); }, progress);
+  prepare_seconds_ += steady_seconds() - start;
 }
 
 Kernel KernelCache::get(const Variant& variant, const std::string& entry) {

@@ -57,9 +57,11 @@ Compiled compile(const Variant&, std::string_view architecture);
 // knows it.
 void require_kernel_source(const DeviceFacts&);
 
-// Compiles a variant into a folder from which any start reads it: beside the program as `kernels`, or named
-// by $CAIRN_KERNELS. Returns its bytes.
-size_t write_to_pack(const Variant&, std::string_view architecture, const std::filesystem::path& folder);
+// Compiles variants into a folder from which any start reads them: beside the program as `kernels`, or named
+// by $CAIRN_KERNELS. On all cores; progress(done, total) is called by one thread at a time. Returns the
+// bytes.
+size_t write_pack(std::span<const Variant>, std::string_view architecture,
+                  const std::filesystem::path& folder, const std::function<void(int, int)>& progress = {});
 
 class KernelCache {
  public:
@@ -74,6 +76,7 @@ class KernelCache {
   Kernel get(const Variant&, const std::string& entry);
 
   int compiled() const { return compiled_; }  // modules that NVRTC compiled in this process
+  double prepare_seconds() const { return prepare_seconds_; }
 
  private:
   struct Module;
@@ -82,6 +85,7 @@ class KernelCache {
   std::mutex mutex_;
   std::map<std::string, std::unique_ptr<Module>> modules_;
   int compiled_ = 0;
+  double prepare_seconds_ = 0;
 };
 
 }  // namespace cairn::cuda

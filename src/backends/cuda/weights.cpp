@@ -317,7 +317,7 @@ void MatrixPacker::upload(Address to, size_t bytes) {
   sent_[size_t(half_)].record(stream_);
 }
 
-DeviceMatrix MatrixPacker::pack(const codecs::StoredWeight& weight, Address to) {
+DeviceMatrix describe_matrix(const codecs::StoredWeight& weight, Address data) {
   const Form& f = require_form(weight.codec);
   DeviceMatrix matrix;
   matrix.form = &f;
@@ -325,9 +325,25 @@ DeviceMatrix MatrixPacker::pack(const codecs::StoredWeight& weight, Address to) 
   matrix.rows = weight.rows, matrix.cols = weight.cols;
   matrix.pieces = int64_t(weight.pieces.size());
   matrix.piece_bytes = packed_bytes(f, weight.rows, weight.cols);
-  const auto bytes = device_matrix_bytes(weight.codec, weight.rows, weight.cols, matrix.pieces);
-  if (to == 0) matrix.own = Buffer(device_, bytes);
-  matrix.data = to ? to : matrix.own.address();
+  matrix.data = data;
+  if (f.levels == Levels::e4m3 && weight.split && matrix.pieces == 1) {
+    const auto& layout = *weight.split;
+    const bool by_row = layout.group >= weight.cols;
+    matrix.block_scales =
+        !by_row && layout.group == 128 && layout.rows_per_scale == 128 && layout.first_row % 128 == 0;
+    if (by_row || matrix.block_scales) matrix.scales = data + matrix.piece_bytes;
+  }
+  return matrix;
+}
+
+DeviceMatrix MatrixPacker::pack(const codecs::StoredWeight& weight, Address to) {
+  Buffer own;
+  if (to == 0)
+    own = Buffer(device_,
+                 device_matrix_bytes(weight.codec, weight.rows, weight.cols, int64_t(weight.pieces.size())));
+  DeviceMatrix matrix = describe_matrix(weight, to ? to : own.address());
+  matrix.own = std::move(own);
+  const Form& f = *matrix.form;
 
   const int64_t groups = ceil_div(weight.rows, 8);
   const auto group_bytes =
@@ -368,31 +384,21 @@ DeviceMatrix MatrixPacker::pack(const codecs::StoredWeight& weight, Address to) 
       upload(matrix.piece(piece) + uint64_t(first * group_bytes), size_t(end - first * group_bytes));
     }
   }
-  if (f.levels == Levels::e4m3 && weight.split && matrix.pieces == 1)
-    pack_scales(weight, matrix.data + matrix.piece_bytes, matrix);
+  if (matrix.scales) pack_scales(weight, matrix);
   return matrix;
 }
 
 // One scale a row (or less), or one for 128 x 128 elements.
-void MatrixPacker::pack_scales(const codecs::StoredWeight& weight, Address to, DeviceMatrix& matrix) {
-  const auto& layout = *weight.split;
-  const int64_t chunks = matrix.chunks();
+void MatrixPacker::pack_scales(const codecs::StoredWeight& weight, const DeviceMatrix& matrix) {
+  const int64_t chunks = matrix.block_scales ? matrix.chunks() : 1, step = matrix.block_scales ? 128 : 1;
   std::vector<float> scales;
-  if (layout.group >= weight.cols) {
-    for (int64_t row = 0; row < weight.rows; ++row) scales.push_back(codecs::split_scale(weight, 0, row, 0));
-  } else if (layout.group == 128 && layout.rows_per_scale == 128 && layout.first_row % 128 == 0) {
-    for (int64_t row = 0; row < weight.rows; row += 128)
-      for (int64_t chunk = 0; chunk < chunks; ++chunk)
-        scales.push_back(codecs::split_scale(weight, 0, row, chunk));
-    matrix.block_scales = true;
-  } else {
-    return;
-  }
-  matrix.scales = to;
+  for (int64_t row = 0; row < weight.rows; row += step)
+    for (int64_t chunk = 0; chunk < chunks; ++chunk)
+      scales.push_back(codecs::split_scale(weight, 0, row, chunk));
   for (size_t done = 0; done < scales.size();) {
     const size_t count = std::min(scales.size() - done, half_bytes_ / sizeof(float));
     std::memcpy(next_half(), scales.data() + done, count * sizeof(float));
-    upload(to + done * sizeof(float), count * sizeof(float));
+    upload(matrix.scales + done * sizeof(float), count * sizeof(float));
     done += count;
   }
 }

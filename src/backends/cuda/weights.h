@@ -80,6 +80,9 @@ size_t packed_bytes(const Form&, int64_t rows, int64_t cols);
 // What pack_matrix will fill. Throws Error(unsupported) naming the codec or the column count.
 uint64_t device_matrix_bytes(codecs::CodecId, int64_t rows, int64_t cols, int64_t pieces);
 
+// The matrix that packing this weight to `data` will make.
+DeviceMatrix describe_matrix(const codecs::StoredWeight&, Address data);
+
 // Rows [8 * first, 8 * last) of a piece in its form, from the file's rows (row 0 of the piece). Rows past
 // `rows` and columns past `cols` are zeros.
 void pack_row_groups(const Form&, codecs::CodecId, const std::byte* file_rows, int64_t rows, int64_t cols,
@@ -100,7 +103,7 @@ class MatrixPacker {
  private:
   std::byte* next_half();
   void upload(Address to, size_t bytes);
-  void pack_scales(const codecs::StoredWeight&, Address to, DeviceMatrix&);
+  void pack_scales(const codecs::StoredWeight&, const DeviceMatrix&);
   const Device& device_;
   Stream& stream_;
   ThreadPool& pool_;
