@@ -4,6 +4,7 @@
 #include "backends/cuda/matmul_few.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/pages.h"
+#include "backends/cuda/probe.h"
 #include "backends/cuda/registry.h"
 #include "backends/cuda/row_kernels.h"
 #include "backends/cuda/weights.h"
@@ -38,6 +39,15 @@ std::span<const Family> kernel_families() {
       {"matmul_many.cu", "rows of prompts times 16-bit weights since sm_80",
        "double on the CPU (matmul_many_gpu_test.cpp)", matmul_many_stock},
       {"ceilings.cu", "what the device can do at best", "-", ceiling_variants},
+      {"probe_memory.cu", "latency and bandwidth of the memories, for cairn bench device", "-",
+       probe_memory_variants},
+      {"probe_matrix.cu", "rates of mma.sync and of the ordinary units, for cairn bench device",
+       "sums of ones, checked in each run", probe_matrix_variants},
+      {"probe_matrix_sm90.cu", "rates of wgmma, for cairn bench device", "sums of ones, checked in each run",
+       probe_matrix_sm90_variants},
+      {"probe_cluster.cu", "shared memory of other blocks and bulk copies, for cairn bench device", "-",
+       probe_cluster_variants},
+      {"probe_dpx.cu", "fused integer maxima, for cairn bench device", "-", probe_dpx_variants},
       {"rope_kv_append.cu", "rotated queries; keys and values into the paged cache",
        "double on the CPU (attention_gpu_test.cpp)", rope_kv_append_variants},
       {"pages.cu", "pages of the cache, copied and packed for the host", "memcpy (pages_gpu_test.cpp)",
