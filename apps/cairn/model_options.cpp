@@ -35,7 +35,7 @@ std::unique_ptr<Model::Impl> load_model(const ModelOptions& options) {
   bar.finish();
   // Without any GPU nobody expected one.
   const auto& memory = model->engine.memory();
-  if (!memory.why.empty() && !cuda::list_devices().empty())
+  if (!memory.why.empty() && cuda::driver::gpu_expected())
     fmt::print(stderr, "cairn: running on the CPU, not on the GPU: {}\n", memory.why);
   return model;
 }

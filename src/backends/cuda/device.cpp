@@ -69,7 +69,8 @@ Device::Device(int ordinal) {
          "GPU {} ({}) has compute capability {}.{}; cairn's kernels need {}.{} or newer", ordinal,
          facts_.name, facts_.capability / 10, facts_.capability % 10, kOldestCapability / 10,
          kOldestCapability % 10);
-  check(api().primary_retain(&context_, ordinal), "opening the GPU");
+  check(api().primary_retain(&context_, ordinal),
+        fmt::format("opening GPU {} ({})", ordinal, facts_.name).c_str());
   make_current();
 }
 
@@ -186,8 +187,14 @@ void Stream::fill(Address to, unsigned char byte, size_t bytes) {
 
 void Stream::synchronize() {
   device_.make_current();
-  if (const auto result = api().stream_synchronize(handle_); result != 0)
-    check(result, fmt::format("the work up to '{}'", mark_).c_str());
+  check(api().stream_synchronize(handle_), "waiting for the GPU");
+}
+
+void Stream::check(driver::Result result, const char* what) const {
+  if (driver::leaves_device_unusable(result))
+    driver::check(result,
+                  fmt::format("the work of {} at or before '{}'", device_.facts().name, mark_).c_str());
+  driver::check(result, what);
 }
 
 Event::Event(const Device& device, bool timing) : device_(&device) {
@@ -201,7 +208,7 @@ Event::~Event() {
 }
 void Event::record(Stream& stream) {
   device_->make_current();
-  check(api().event_record(handle_, stream.handle()), "recording an event");
+  stream.check(api().event_record(handle_, stream.handle()), "recording an event");
 }
 void Event::synchronize() const {
   device_->make_current();
@@ -248,7 +255,8 @@ Graph Graph::end(Stream& stream) {
 }
 void Graph::launch(Stream& stream) const {
   stream.device().make_current();
-  check(api().graph_launch(exec_, stream.handle()), "launching a graph");
+  stream.mark("a recorded step");
+  stream.check(api().graph_launch(exec_, stream.handle()), "launching a recorded step");
 }
 
 }  // namespace cairn::cuda

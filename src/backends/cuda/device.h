@@ -140,9 +140,9 @@ class Stream {
   void copy(Address to, Address from, size_t bytes);
   void fill(Address, unsigned char byte, size_t bytes);
 
-  // Waits. Throws Error(io) "the GPU failed during or after 'layers.3.attn.qkv': ..." with the mark that was
-  // set last before a failure can have happened; the device is not usable in this process after such an
-  // error.
+  // Waits. Errors of kernels come late: this, and launches after them, throw Error(io) "the GPU failed at or
+  // before 'layers.3.attn.qkv': ..." with the mark that was set last; the device is not usable in this
+  // process after such an error.
   void synchronize();
   void mark(const char* what) {
     mark_ = what;
@@ -150,6 +150,8 @@ class Stream {
 
   const Device& device() const { return device_; }
   driver::StreamHandle handle() const { return handle_; }
+  // Nothing for result 0; else throws: the late error of a kernel, or that `what` failed.
+  void check(driver::Result, const char* what) const;
 
  private:
   const Device& device_;

@@ -14,6 +14,7 @@ constexpr int kOldestDriver = 12000;
 struct Loaded {
   Api api{};
   std::string problem;  // empty: usable
+  bool expected = false;
 };
 
 template <typename F>
@@ -31,6 +32,7 @@ Loaded load() {
         fmt::format("no NVIDIA driver: libcuda.so.1 cannot be opened ({})", why ? why : "unknown reason");
     return l;
   }
+  l.expected = true;
   Api& a = l.api;
   std::string missing;
   const auto need = [&](auto& function, const char* name) {
@@ -88,13 +90,15 @@ Loaded load() {
   find(library, a.tensor_map_tiled, "cuTensorMapEncodeTiled");
 
   int version = 0;
-  if (a.driver_version) a.driver_version(&version);
-  if (version < kOldestDriver) {
+  if (a.driver_version && a.driver_version(&version) == 0 && version < kOldestDriver) {
     l.problem = fmt::format("the NVIDIA driver supports CUDA {}.{}; cairn needs a driver for 12.0 or newer",
                             version / 1000, version % 1000 / 10);
   } else if (!missing.empty()) {
-    l.problem = fmt::format("the NVIDIA driver lacks {}; install a newer one", missing);
-  } else if (const Result r = a.init(0); r != 0) {
+    l.problem = fmt::format("the NVIDIA driver (libcuda.so.1) lacks {}; install a newer one", missing);
+  } else if (const Result r = a.init(0); r == kNoDevice) {
+    l.problem = "the NVIDIA driver sees no GPU";
+    l.expected = false;
+  } else if (r != 0) {
     const char* text = nullptr;
     a.error_string(r, &text);
     l.problem =
@@ -116,14 +120,37 @@ const Api& api() {
   return l.api;
 }
 
+bool gpu_expected() { return loaded().expected; }
+
+bool leaves_device_unusable(Result result) {
+  // Of the API reference: errors after which every call returns the same until the process ends.
+  switch (result) {
+    case 214:  // ECC
+    case 220:  // NVLink
+    case 226:  // contained
+    case 700:  // address
+    case 702:  // timeout
+    case 710:  // assertion
+    case 714:  // stack
+    case 715:  // instruction
+    case 716:  // alignment
+    case 717:  // address space
+    case 718:  // program counter
+    case 719:  // launch
+    case 721:  // tensor memory
+    case 999: return true;
+    default: return false;
+  }
+}
+
 void check(Result result, const char* what) {
   if (result == 0) return;
   const Api& a = loaded().api;
   const char *name = nullptr, *text = nullptr;
   a.error_name(result, &name);
   a.error_string(result, &text);
-  fail(result == kOutOfMemory ? ErrorKind::out_of_memory : ErrorKind::io, "{} failed on the GPU: {} ({})",
-       what, text ? text : "unknown error", name ? name : std::to_string(result).c_str());
+  fail(result == kOutOfMemory ? ErrorKind::out_of_memory : ErrorKind::io, "{} failed: {} ({})", what,
+       text ? text : "unknown error", name ? name : std::to_string(result).c_str());
 }
 
 }  // namespace cairn::cuda::driver

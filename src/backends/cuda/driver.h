@@ -126,8 +126,14 @@ struct Api {
 // newer)".
 const Api& api();
 
-// Throws Error(io), or Error(out_of_memory) for result 2: "cuMemAlloc of 3.2 GiB: out of memory
-// (CUDA_ERROR_...)". what: what was being done.
+// Whether a driver is here that should see a GPU: a person wants to know why it is not used.
+bool gpu_expected();
+
+// Throws Error(io), or Error(out_of_memory) for result 2: "copying to the GPU failed: unspecified launch
+// failure (CUDA_ERROR_...)". what: what was being done.
 void check(Result, const char* what);
+
+// Errors that stay: an earlier kernel or the device itself failed, and this process can no more use it.
+bool leaves_device_unusable(Result);
 
 }  // namespace cairn::cuda::driver
