@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "backends/cuda/pack.h"
 #include "backends/cuda/registry.h"
 #include "base/error.h"
 #include "command.h"
@@ -48,9 +49,7 @@ int run(const Options& options) {
   std::vector<std::pair<std::string, std::vector<cuda::Variant>>> packs;
   uint64_t total = 0, done = 0, bytes = 0;
   for (const auto& architecture : options.architectures) {
-    std::vector<cuda::Variant> variants;
-    for (const auto& family : cuda::kernel_families())
-      for (auto& v : family.stock(capability_of(architecture))) variants.push_back(std::move(v));
+    auto variants = cuda::pack_variants(capability_of(architecture));
     total += variants.size();
     packs.emplace_back(architecture, std::move(variants));
   }

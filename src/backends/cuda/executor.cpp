@@ -712,23 +712,33 @@ void Executor::prepare_fast_kernels() {
   }
   auto variants = Step(*this, {}).variants();
   for (auto& v : page_variants(device_.facts().capability)) variants.push_back(std::move(v));
-  try {
-    AttentionLimits limits;
-    limits.rows = bounds_.tokens;
-    limits.decode_rows = std::min(bounds_.tokens, bounds_.logits);
-    limits.sequences = bounds_.tokens;
-    limits.table_pages = layout_->table_words;
-    limits.longest = kv_.config().pages * kv_.config().page_tokens;
+  AttentionLimits limits;
+  limits.rows = bounds_.tokens;
+  limits.decode_rows = std::min(bounds_.tokens, bounds_.logits);
+  limits.sequences = bounds_.tokens;
+  limits.table_pages = layout_->table_words;
+  limits.longest = kv_.config().pages * kv_.config().page_tokens;
+  // Head sizes without fast kernels: the plain ones do any up to 256.
+  const auto or_plain = [&](auto&& f) {
+    try {
+      f();
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::unsupported) throw;
+      for (auto& fused : fused_ropes_) fused = {};
+      return false;
+    }
+    return true;
+  };
+  const bool fast = or_plain([&] {
     for (auto& v : AttentionEngine::variants(device_.facts(), kv_.config(), kinds, ropes))
       variants.push_back(std::move(v));
-    for (auto& v : row_kernel_variants(device_.facts().capability)) variants.push_back(std::move(v));
-    kernels_.prepare(unique(variants));
-    attention_ = std::make_unique<AttentionEngine>(device_, kernels_, kv_.config(), kinds, limits);
-  } catch (const Error& e) {
-    if (e.kind() != ErrorKind::unsupported)
-      throw;  // head sizes without fast kernels: the plain ones do any up to 256
-    for (auto& fused : fused_ropes_) fused = {};
-  }
+  });
+  for (auto& v : row_kernel_variants(device_.facts().capability)) variants.push_back(std::move(v));
+  kernels_.prepare(unique(variants));  // a missing compiler is no reason for plain kernels
+  if (fast)
+    or_plain([&] {
+      attention_ = std::make_unique<AttentionEngine>(device_, kernels_, kv_.config(), kinds, limits);
+    });
 }
 
 StepResult Executor::run(std::span<const SequenceStep> sequences, program::Trace* trace) {
