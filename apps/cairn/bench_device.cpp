@@ -111,7 +111,7 @@ double round_step(double most) {
   return unit;
 }
 
-// One plot: x in powers of two, y from zero.
+// One plot: x in powers of two, y from zero; the lines' names stand to its right.
 void draw(Svg& svg, double left, double top, double width, double height,
           std::span<const ProbeCurve* const> lines) {
   constexpr std::array<const char*, 7> kColours = {"#1b6ca8", "#d1495b", "#2e933c", "#8f5bb5",
@@ -121,11 +121,11 @@ void draw(Svg& svg, double left, double top, double width, double height,
     for (const auto& [x, y] : c->points)
       low = std::min(low, x), high = std::max(high, x), most = std::max(most, y);
   if (!(high > low) || most <= 0) return;
-  const double x0 = left + 62, x1 = left + width - 14, y0 = top + height - 44, y1 = top + 34;
+  const double x0 = left + 62, x1 = left + width - 150, y0 = top + height - 44, y1 = top + 44;
   const auto at_x = [&](double x) { return x0 + (x1 - x0) * std::log2(x / low) / std::log2(high / low); };
   const double step = round_step(most), ceiling = std::ceil(most / step) * step;
   const auto at_y = [&](double y) { return y0 + (y1 - y0) * y / ceiling; };
-  svg.text(left + 12, top + 18, lines.front()->plot, 14);
+  svg.text(left + 12, top + 16, lines.front()->plot, 14);
   for (double y = 0; y <= ceiling * 1.0001; y += step) {
     svg.line(x0, at_y(y), x1, at_y(y), "#e2e2e2");
     svg.text(x0 - 6, at_y(y) + 4, fmt::format("{:g}", y), 11, "end");
@@ -137,7 +137,7 @@ void draw(Svg& svg, double left, double top, double width, double height,
     svg.text(at_x(x), y0 + 17, tick(x), 11, "middle");
   }
   svg.text((x0 + x1) / 2, y0 + 34, lines.front()->x_label, 11, "middle");
-  svg.text(x0, y1 - 6, lines.front()->y_label, 11);
+  svg.text(x0 - 50, y1 - 10, lines.front()->y_label, 11);
   for (size_t i = 0; i < lines.size(); ++i) {
     const char* colour = kColours[i % kColours.size()];
     const auto& points = lines[i]->points;
@@ -147,9 +147,9 @@ void draw(Svg& svg, double left, double top, double width, double height,
                  at_y(points[p].second), colour, 1.6);
       svg.circle(at_x(points[p].first), at_y(points[p].second), 2.4, colour);
     }
-    const double y = y1 + 12 + 14 * double(i);
-    svg.line(x0 + 10, y - 4, x0 + 28, y - 4, colour, 2);
-    svg.text(x0 + 33, y, lines[i]->series, 11);
+    const double y = y1 + 6 + 16 * double(i);
+    svg.line(x1 + 10, y - 4, x1 + 26, y - 4, colour, 2);
+    svg.text(x1 + 31, y, lines[i]->series, 11);
   }
 }
 
@@ -163,7 +163,7 @@ std::string plot(const ProbeReport& report) {
     else
       same->push_back(&c);
   }
-  constexpr double kWidth = 500, kHeight = 320, kTop = 34;
+  constexpr double kWidth = 560, kHeight = 320, kTop = 34;
   const size_t rows = (plots.size() + 1) / 2;
   Svg svg(2 * kWidth, kTop + kHeight * double(std::max<size_t>(rows, 1)));
   svg.text(12, 22, fmt::format("{}: cairn bench device", report.facts.name), 15);
