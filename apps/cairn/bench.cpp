@@ -16,6 +16,7 @@
 #include "model_path.h"
 #include "output.h"
 #include "plan/machine.h"
+#include "program/launches.h"
 #include "program/trace.h"
 #include "terminal.h"
 
@@ -230,6 +231,8 @@ int run(const Options& options) {
   if (!options.trace.empty()) {
     write_chrome_trace(bench.recorded, engine.program(), options.trace);
     fmt::print(stderr, "{}", summarize(bench.recorded, engine.program()));
+    const double null_us = engine.gpu() ? cuda::measure_launch_to_start(*engine.gpu()) : 0;
+    fmt::print(stderr, "\n{}", program::summarize_launches(bench.recorded, engine.program(), null_us));
   }
 
   if (options.json) {

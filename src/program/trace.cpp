@@ -56,6 +56,19 @@ void write_chrome_trace(const Trace& trace, const Program& program, const std::f
         double(record.work.bytes()) / seconds / 1e9, double(record.work.operations) / seconds / 1e9);
     first = false;
   }
+  // Single kernels on a second line, from which the launching calls can be followed.
+  for (const auto& k : trace.kernels()) {
+    if (k.name.empty()) continue;
+    const auto& instruction = program.instructions[size_t(k.instruction)];
+    const auto us = [&](uint64_t t) { return (double(t) - double(origin)) / 1e3; };
+    text += fmt::format(
+        "{}{{\"name\": \"{}\", \"cat\": \"kernel\", \"ph\": \"X\", \"pid\": 1, \"tid\": 100, \"ts\": {:.3f}, "
+        "\"dur\": {:.3f}, \"args\": {{\"instruction\": \"{}\", \"launch_us\": {:.3f}, \"launch_call_us\": "
+        "{:.3f}}}}}",
+        first ? "" : ",\n", escaped(k.name), us(k.start_ns), double(k.end_ns - k.start_ns) / 1e3,
+        escaped(instruction.name), us(k.launch_ns), double(k.launched_ns - k.launch_ns) / 1e3);
+    first = false;
+  }
   text += "\n]}\n";
   write_file_atomically(path, std::as_bytes(std::span(text)));
 }

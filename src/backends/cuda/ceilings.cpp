@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "backends/cuda/cupti.h"
+
 namespace cairn::cuda {
 
 std::vector<Variant> ceiling_variants(int) { return {{"ceilings.cu", {}}}; }
@@ -33,6 +35,29 @@ ReadBandwidth measure_read_bandwidth(const Device& device) {
   result.median_gb_per_s = rates[rates.size() / 2];
   result.best_gb_per_s = rates.back();
   return result;
+}
+
+double measure_launch_to_start(const Device& device) {
+  Cupti* cupti = Cupti::instance();
+  if (!cupti) return 0;
+  KernelCache kernels(device);
+  Stream stream(device);
+  const auto kernel = kernels.get(ceiling_variants(0).front(), "nothing");
+  LaunchShape shape;
+  shape.block = 32;
+  std::vector<double> waits;
+  for (int i = -5; i < 50; ++i) {
+    cupti->start();
+    cupti->push(0);
+    stream.launch(kernel, shape);
+    cupti->pop();
+    stream.synchronize();
+    for (const auto& k : cupti->stop())
+      if (i >= 0) waits.push_back(double(k.start_ns - k.launch_ns) * 1e-3);
+  }
+  if (waits.empty()) return 0;
+  std::sort(waits.begin(), waits.end());
+  return waits[waits.size() / 2];
 }
 
 }  // namespace cairn::cuda

@@ -17,4 +17,7 @@ struct ReadBandwidth {
 // Reads as much as is free, up to 4 GiB, several times.
 ReadBandwidth measure_read_bandwidth(const Device&);
 
+// Microseconds from launching an empty kernel on the idle device to its start; 0 where CUPTI cannot tell.
+double measure_launch_to_start(const Device&);
+
 }  // namespace cairn::cuda

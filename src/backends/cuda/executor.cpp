@@ -9,6 +9,7 @@
 
 #include "backends/cuda/matmul_few.h"
 #include "backends/cuda/products.h"
+#include "backends/cuda/step_trace.h"
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -404,27 +405,17 @@ class Executor::Step {
     sizes.tokens = sizes_.tokens, sizes.logits = sizes_.logits, sizes.sequences = int64_t(sequences_.size());
     sizes.context = sequences_.empty() ? 0 : sequences_.front().position;
     sizes.kv_bytes_per_element_x16 = kv::bytes_per_element_x16(e_.kv_.config());
-    const size_t instructions = program_.instructions.size();
-    std::vector<Event> events;
-    for (size_t i = 0; i <= instructions; ++i) events.emplace_back(e_.device_, true);
-    std::vector<uint64_t> enqueued(instructions);
     traced_ = true;
     prepare();
     e_.stream_.synchronize();
-    const uint64_t begin = program::Trace::now_ns();
-    events[0].record(e_.stream_);
-    for (size_t i = 0; i < instructions; ++i) {
-      enqueued[i] = program::Trace::now_ns();
-      launch(i);
-      events[i + 1].record(e_.stream_);
-    }
+    StepTrace times(e_.stream_, trace, 0, program_.instructions.size());
+    for (size_t i = 0; i < program_.instructions.size(); ++i) times.instruction([&] { launch(i); });
     download();
     e_.stream_.synchronize();
-    for (size_t i = 0; i < instructions; ++i)
-      trace.emit({int32_t(i), program_.instructions[i].lane, enqueued[i],
-                  begin + uint64_t(1e6 * double(events[i].since(events[0]))),
-                  begin + uint64_t(1e6 * double(events[i + 1].since(events[0]))),
-                  work(program_, program_.instructions[i], sizes)});
+    times.finish([&](size_t i) {
+      const auto& instruction = program_.instructions[i];
+      return program::TraceRecord{int32_t(i), instruction.lane, 0, 0, 0, work(program_, instruction, sizes)};
+    });
   }
 
   void execute(const program::Embed& op) {

@@ -1,12 +1,11 @@
 #include "backends/cuda/nvrtc.h"
 
 #include <dlfcn.h>
-#include <glob.h>
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 
+#include "backends/cuda/library_places.h"
 #include "base/error.h"
 
 namespace cairn::cuda {
@@ -26,47 +25,11 @@ struct Nvrtc::Functions {
   int (*destroy)(Program*);
 };
 
-namespace {
-
-// Shell patterns, tried in this order; of several matches the last in name order (the newest) comes first.
-std::vector<std::string> places() {
-  std::vector<std::string> patterns;
-  if (const char* file = std::getenv("CAIRN_NVRTC"); file && *file) return {file};
-  for (const char* name : {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"}) patterns.emplace_back(name);
-  for (const char* root :
-       {"/usr/local/cuda/lib64", "/usr/local/cuda-1*/lib64", "/opt/cuda/lib64", "/usr/lib/x86_64-linux-gnu"})
-    patterns.push_back(std::string(root) + "/libnvrtc.so.1[0-9]*");
-  std::vector<std::string> pythons = {"/usr/local/lib/python3*/dist-packages",
-                                      "/usr/lib/python3*/dist-packages"};
-  if (const char* environment = std::getenv("VIRTUAL_ENV"))
-    pythons.push_back(std::string(environment) + "/lib/python3*/site-packages");
-  if (const char* prefix = std::getenv("CONDA_PREFIX"))
-    pythons.push_back(std::string(prefix) + "/lib/python3*/site-packages");
-  if (const char* home = std::getenv("HOME"))
-    pythons.push_back(std::string(home) + "/.local/lib/python3*/site-packages");
-  for (const auto& p : pythons) patterns.push_back(p + "/nvidia/*/lib/libnvrtc.so.1[0-9]*");
-  return patterns;
-}
-
-std::vector<std::string> matches(const std::string& pattern) {
-  if (pattern.find('/') == std::string::npos) return {pattern};
-  glob_t found{};
-  std::vector<std::string> paths;
-  if (glob(pattern.c_str(), 0, nullptr, &found) == 0)
-    for (size_t i = 0; i < found.gl_pathc; ++i) paths.emplace_back(found.gl_pathv[i]);
-  globfree(&found);
-  std::erase_if(paths, [](const std::string& p) { return p.find(".alt.") != std::string::npos; });
-  std::reverse(paths.begin(), paths.end());
-  return paths;
-}
-
-}  // namespace
-
 Nvrtc::Nvrtc() {
   static Functions f;
   std::string looked;
-  for (const auto& pattern : places()) {
-    for (const auto& path : matches(pattern)) {
+  for (const auto& pattern : library_patterns("nvrtc", "CAIRN_NVRTC")) {
+    for (const auto& path : matching_files(pattern)) {
       void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
       if (!library) continue;
       const auto find = [&](auto& function, const char* name) {

@@ -14,3 +14,5 @@ extern "C" __global__ void read_all(const uint4* data, i64 count, u32* out) {
   for (; i < count; i += stride) sum += data[i].x;
   if (sum == 0x9e3779b9u) *out = sum;
 }
+
+extern "C" __global__ void nothing() {}
