@@ -108,8 +108,10 @@ extern "C" __global__ void read_once(const Word<WIDTH>* data, i64 count, u32* ou
 }
 extern "C" __global__ void write_once(Word<WIDTH>* data, i64 count) {
   const i64 stride = i64(gridDim.x) * blockDim.x;
-  Word<WIDTH> word;
-  word.x = threadIdx.x;
+  u32 lanes[WIDTH / 4];
+#pragma unroll
+  for (u32& lane : lanes) lane = threadIdx.x;
+  const Word<WIDTH> word = reinterpret_cast<const Word<WIDTH>&>(lanes);
   for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += stride) data[i] = word;
 }
 extern "C" __global__ void copy_once(const Word<WIDTH>* from, Word<WIDTH>* to, i64 count) {
@@ -143,6 +145,7 @@ extern "C" __global__ void __launch_bounds__(kNearThreads)
   for (u32 j = 0; j < kNearLoads; ++j) sum ^= load_near(mine + j * kNearThreads);
   __syncthreads();
   const u64 begin = cycles();
+#pragma unroll 1  // or loads of several rounds become one
   for (u32 r = 0; r < rounds; ++r)
 #pragma unroll
     for (u32 j = 0; j < kNearLoads; ++j) sum ^= load_near(mine + j * kNearThreads);
@@ -159,6 +162,7 @@ extern "C" __global__ void __launch_bounds__(kNearThreads) read_shared(u32 round
   const u32 base = u32(__cvta_generic_to_shared(memory)) + threadIdx.x * WIDTH;
   u32 sum = 0;
   const u64 begin = cycles();
+#pragma unroll 1  // or loads of several rounds become one
   for (u32 r = 0; r < rounds; ++r)
 #pragma unroll
     for (u32 j = 0; j < kNearLoads; ++j) {
