@@ -108,13 +108,15 @@ std::string summarize_launches(const Trace& trace, const Program& program, doubl
   const auto steps = double(t.steps);
   const double each = 1e6 * t.queued / double(t.kernels);
   std::string text = fmt::format(
-      "launches, by {}\n  {:.1f} kernels per step, {:.2f} us each; a step {:.1f} us from its first launch to "
+      "launches, by {}\n  {:.1f} {} per step, {:.2f} us each; a step {:.1f} us from its first launch to "
       "its last "
       "kernel's end, the device idle for {:.1f} us of it ({:.1f} %)\n  from launch to start: {:.1f} us per "
       "step in all, "
       "{:.2f} us each",
-      trace.clock(), double(t.kernels) / steps, 1e6 * t.average_kernel(), 1e6 * t.latency / steps,
-      1e6 * t.idle() / steps, 100 * t.idle() / std::max(t.latency, 1e-12), 1e6 * t.queued / steps, each);
+      trace.clock(), double(t.kernels) / steps,
+      trace.kernels().front().name.empty() ? "instructions" : "kernels", 1e6 * t.average_kernel(),
+      1e6 * t.latency / steps, 1e6 * t.idle() / steps, 100 * t.idle() / std::max(t.latency, 1e-12),
+      1e6 * t.queued / steps, each);
   if (null_us > 0)
     text += fmt::format(
         "; an empty kernel on an idle device {:.2f} us: {}", null_us,

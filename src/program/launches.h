@@ -18,7 +18,7 @@ struct LaunchTotals {
   double running = 0;  // of all kernels
   double busy = 0;     // at least one kernel running
   double latency = 0;  // from the first call of each step to the end of its last kernel
-  double idle() const { return latency - busy; }
+  double idle() const { return latency > busy ? latency - busy : 0; }
   double average_kernel() const { return kernels == 0 ? 0 : running / double(kernels); }
 };
 LaunchTotals launch_totals(const Trace&);

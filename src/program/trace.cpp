@@ -43,7 +43,9 @@ void write_chrome_trace(const Trace& trace, const Program& program, const std::f
   bool first = true;
   for (const auto& record : trace.records()) {
     const auto& instruction = program.instructions[size_t(record.instruction)];
-    const double us = double(record.end_ns - record.start_ns) / 1e3, seconds = std::max(us * 1e-6, 1e-12);
+    const double us = double(record.end_ns - record.start_ns) / 1e3;
+    // What another instruction has done on the way took no time of its own: no rate either.
+    const double per_second = us > 0 ? 1e6 / us : 0;
     text += fmt::format(
         "{}{{\"name\": \"{}\", \"cat\": \"{}\", \"ph\": \"X\", \"pid\": 1, \"tid\": {}, \"ts\": {:.3f}, "
         "\"dur\": {:.3f}, "
@@ -52,8 +54,8 @@ void write_chrome_trace(const Trace& trace, const Program& program, const std::f
         "\"GB/s\": {:.3f}, \"GFLOP/s\": {:.3f}}}}}",
         first ? "" : ",\n", escaped(instruction.name), name_of(instruction.operation), record.lane,
         double(record.start_ns - origin) / 1e3, us, record.instruction, instruction.layer,
-        double(record.enqueue_ns - origin) / 1e3, record.work.bytes(), record.work.operations,
-        double(record.work.bytes()) / seconds / 1e9, double(record.work.operations) / seconds / 1e9);
+        (double(record.enqueue_ns) - double(origin)) / 1e3, record.work.bytes(), record.work.operations,
+        double(record.work.bytes()) * per_second / 1e9, double(record.work.operations) * per_second / 1e9);
     first = false;
   }
   // Single kernels on a second line, from which the launching calls can be followed.
@@ -100,11 +102,11 @@ std::string summarize(const Trace& trace, const Program& program) {
   std::string text = fmt::format("{:<44}{:>8}{:>12}{:>8}{:>10}{:>12}\n", "instruction", "calls", "ms", "%",
                                  "GB/s", "GFLOP/s");
   for (const auto& [name, total] : rows) {
-    const double seconds = std::max(total.seconds, 1e-12);
+    const double per_second = total.seconds > 0 ? 1 / total.seconds : 0;
     text += fmt::format("{:<44}{:>8}{:>12.3f}{:>8.1f}{:>10.2f}{:>12.1f}\n", name, total.calls,
                         total.seconds * 1e3, 100 * total.seconds / std::max(all, 1e-12),
-                        double(total.work.bytes()) / seconds / 1e9,
-                        double(total.work.operations) / seconds / 1e9);
+                        double(total.work.bytes()) * per_second / 1e9,
+                        double(total.work.operations) * per_second / 1e9);
   }
   return text;
 }

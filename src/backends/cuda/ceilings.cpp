@@ -45,16 +45,17 @@ double measure_launch_to_start(const Device& device) {
   const auto kernel = kernels.get(ceiling_variants(0).front(), "nothing");
   LaunchShape shape;
   shape.block = 32;
-  std::vector<double> waits;
-  for (int i = -5; i < 50; ++i) {
-    cupti->start();
-    cupti->push(0);
+  cupti->start();
+  constexpr int kWarm = 20, kLaunches = 100;
+  for (int i = 0; i < kWarm + kLaunches; ++i) {
+    cupti->push(i);
     stream.launch(kernel, shape);
     cupti->pop();
     stream.synchronize();
-    for (const auto& k : cupti->stop())
-      if (i >= 0) waits.push_back(double(k.start_ns - k.launch_ns) * 1e-3);
   }
+  std::vector<double> waits;
+  for (const auto& k : cupti->stop())
+    if (k.id >= kWarm) waits.push_back((double(k.start_ns) - double(k.launch_ns)) * 1e-3);
   if (waits.empty()) return 0;
   std::sort(waits.begin(), waits.end());
   return waits[waits.size() / 2];

@@ -153,7 +153,9 @@ void Cupti::start() {
     const std::lock_guard lock(all.mutex);
     all.ids.clear(), all.launches.clear(), all.runs.clear();
   }
-  for (const Kind kind : kKinds) functions_->enable(kind);
+  if (!enabled_)
+    for (const Kind kind : kKinds) functions_->enable(kind);
+  enabled_ = true;
 }
 void Cupti::push(int64_t id) { functions_->push(kCustomId, uint64_t(id)); }
 void Cupti::pop() {
@@ -163,7 +165,6 @@ void Cupti::pop() {
 
 std::vector<KernelActivity> Cupti::stop() {
   functions_->flush(kFlushAll);
-  for (const Kind kind : kKinds) functions_->disable(kind);
   // The library's clock and ours, read side by side: the closest of a few readings tells the difference.
   int64_t offset = 0;
   uint64_t closest = UINT64_MAX;
