@@ -18,7 +18,7 @@ namespace {
 // Kinds of records, and where their fields lie: the same since CUDA 9.
 enum Kind : uint32_t { kCopy = 1, kFill = 2, kDriverCall = 4, kKernel = 10, kExternal = 39 };
 constexpr Kind kKinds[] = {kCopy, kFill, kDriverCall, kKernel, kExternal};
-constexpr int kCustomId = 3, kNoMoreRecords = 12;
+constexpr int kCustomId = 3;
 constexpr uint32_t kFlushAll = 1;
 constexpr size_t kBufferBytes = size_t{1} << 20, kBufferAlignment = 8;
 
