@@ -77,9 +77,10 @@ struct Fetch {
   int index;  // item * KV heads * slices + ...
   int token, begin, end, fresh;
   int kv_head;
-  const i32* table;
+  int table;
   u32 row;  // of this lane's token (or the tile's first one) in the layer's segment
   bool live;
+  int next_begin, next_end, next_fresh, next_table;  // of the item after this one, read ahead
 };
 
 // The warp's first tile from `begin` on.
@@ -88,32 +89,33 @@ DEVICE int first_tile(int begin, int warp) {
   return (tile + (warp + WARPS - tile % WARPS) % WARPS) * kTile;
 }
 
-DEVICE void open_item(Fetch& f, const DecodeItem* items, const i32* tables, int warp) {
-  const DecodeItem* item = items + f.index / (KV_HEADS * kSlices);
-  f.kv_head = f.index % (KV_HEADS * kSlices) / kSlices;
-  f.begin = item->token_begin, f.end = item->token_end, f.fresh = item->fresh;
-  f.token = first_tile(f.begin, warp) - kStep;
-  f.table = tables + item->table;
+DEVICE void read_ahead(Fetch& f, int index, int total, const DecodeItem* items) {
+  if (index >= total) return;
+  const DecodeItem* item = items + index / (KV_HEADS * kSlices);
+  f.next_begin = item->token_begin, f.next_end = item->token_end;
+  f.next_fresh = item->fresh, f.next_table = item->table;
+}
+// The item that was read ahead.
+DEVICE void open_item(Fetch& f, int index, int total, const DecodeItem* items, int warp) {
+  f.index = index, f.live = index < total;
+  f.kv_head = index % (KV_HEADS * kSlices) / kSlices;
+  f.begin = f.next_begin, f.end = f.next_end, f.fresh = f.next_fresh, f.table = f.next_table;
+  f.token = first_tile(f.begin, warp);
+  read_ahead(f, index + gridDim.x, total, items);
 }
 
 // Goes to the warp's next tile, which may be one of a later item.
 DEVICE void next_tile(Fetch& f, int total, const DecodeItem* items, const i32* tables, int warp, int lane,
                       bool& waited) {
-  if (!f.live) return;
   f.token += kStep;
-  while (f.token >= f.end) {
-    f.index += gridDim.x;
-    f.live = f.index < total;
-    if (!f.live) return;
-    open_item(f, items, tables, warp);
-    f.token += kStep;
-  }
+  while (f.live && f.token >= f.end) open_item(f, f.index + gridDim.x, total, items, warp);
+  if (!f.live) return;
   if (!waited && min(f.end, f.token + kTile) > f.fresh) {
     wait_for_previous();
     waited = true;
   }
   const int token = PAGE >= kTile ? f.token : min(max(f.token + lane, f.begin), f.end - 1);
-  f.row = u32((f.table[token / PAGE] * KV_HEADS + f.kv_head) * PAGE + token % PAGE);
+  f.row = u32((tables[f.table + token / PAGE] * KV_HEADS + f.kv_head) * PAGE + token % PAGE);
 }
 
 // Copies a tile of rows of `dim` elements. Where a page holds the tile (or half of it), its rows are one run
@@ -223,6 +225,17 @@ DEVICE void finish(Joined j, const DecodeRow* row, int q_head, int quad, bf16* y
   if (lse && quad == 0) lse[i64(row->q_row) * kHeads + q_head] = (j.most + log2_approximate(j.sum)) * LN2;
 }
 
+// What the products and the join need of an item.
+struct Item {
+  int first_row, rows, token_begin, token_end, chunk, kv_head, slice;
+};
+DEVICE Item read_item(const DecodeItem* items, int index) {
+  const DecodeItem* item = items + index / (KV_HEADS * kSlices);
+  return {item->first_row, item->rows,  item->token_begin,
+          item->token_end, item->chunk, index % (KV_HEADS * kSlices) / kSlices,
+          index % kSlices};
+}
+
 extern "C" __global__ void __launch_bounds__(kThreads, 1)
     attention_decode(const bf16* q, i64 q_stride, bf16* y, i64 y_stride, const u8* cache_k, const u8* cache_v,
                      const u8* plan, const PlanHead* head, float* states, float* state_sums, float* lse,
@@ -244,8 +257,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   release_next();
 
   Fetch fetch{};
-  fetch.index = blockIdx.x, fetch.live = fetch.index < total;
-  if (fetch.live) open_item(fetch, items, tables, warp);
+  read_ahead(fetch, blockIdx.x, total, items);
+  open_item(fetch, blockIdx.x, total, items, warp);
+  fetch.token -= kStep;
 #pragma unroll 1
   for (int s = 0; s < STAGES; ++s) {
     next_tile(fetch, total, items, tables, warp, lane, waited);
@@ -255,26 +269,17 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   if (!waited) wait_for_previous();
   waited = true;
 
-  int stage = 0;
-#pragma unroll 1
-  for (int index = blockIdx.x; index < total; index += gridDim.x) {
-    const DecodeItem* item = items + index / (KV_HEADS * kSlices);
-    const int slice = index % kSlices, kv_head = index % (KV_HEADS * kSlices) / kSlices;
-    const int first_row = item->first_row, item_rows = item->rows;
-    const int item_begin = item->token_begin, token_end = item->token_end,
-              token_begin = first_tile(item_begin, warp);
-
-    u32 query[kN][DIM_K / 16][2];
-    // Columns 2 t and 2 t + 1 of each product: their tokens, slopes and sums.
-    int first[kN][2], last[kN][2];
-    float slope[kN][2], most[kN][2], sum[kN][2];
-    float out[DIM_V / 16][kN][4];
+  u32 query[kN][DIM_K / 16][2];
+  // Columns 2 t and 2 t + 1 of each product: their tokens and slopes.
+  int first[kN][2], last[kN][2];
+  float slope[kN][2];
+  const auto load_query = [&](const Item& item) {
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
-      const Vector own = vector_of(n * 8 + g, item_rows, slice);
-      const bf16* from =
-          own.valid ? q + rows[first_row + own.row].q_row * q_stride + (kv_head * GROUP + own.head) * DIM_K
-                    : q;
+      const Vector own = vector_of(n * 8 + g, item.rows, item.slice);
+      const bf16* from = q;
+      if (own.valid)
+        from += rows[item.first_row + own.row].q_row * q_stride + (item.kv_head * GROUP + own.head) * DIM_K;
 #pragma unroll
       for (int k = 0; k < DIM_K / 16; ++k) {
         query[n][k][0] = own.valid ? query_pair(load_pair(from + k * 16 + 2 * t)) : 0;
@@ -282,12 +287,29 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       }
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
-        const Vector v = vector_of(n * 8 + 2 * t + c, item_rows, slice);
-        first[n][c] = v.valid ? rows[first_row + v.row].begin : 0;
-        last[n][c] = v.valid ? rows[first_row + v.row].position : 0x7fffffff;
-        slope[n][c] = ALIBI && v.valid ? slopes[kv_head * GROUP + v.head] * LOG2E : 0.f;
-        most[n][c] = -INFINITE, sum[n][c] = 0;
+        const Vector v = vector_of(n * 8 + 2 * t + c, item.rows, item.slice);
+        first[n][c] = v.valid ? rows[item.first_row + v.row].begin : 0;
+        last[n][c] = v.valid ? rows[item.first_row + v.row].position : 0x7fffffff;
+        slope[n][c] = ALIBI && v.valid ? slopes[item.kv_head * GROUP + v.head] * LOG2E : 0.f;
       }
+    }
+  };
+
+  // The next item is read while this one's tiles are computed, its queries while this one's states are
+  // joined.
+  int stage = 0;
+  Item upcoming{};
+  if (blockIdx.x < total) upcoming = read_item(items, blockIdx.x), load_query(upcoming);
+#pragma unroll 1
+  for (int index = blockIdx.x; index < total; index += gridDim.x) {
+    const Item item = upcoming;
+    const int next = index + gridDim.x;
+    if (next < total) upcoming = read_item(items, next);
+    const int token_begin = first_tile(item.token_begin, warp);
+    float most[kN][2], sum[kN][2], out[DIM_V / 16][kN][4];
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+      most[n][0] = most[n][1] = -INFINITE, sum[n][0] = sum[n][1] = 0;
 #pragma unroll
       for (int d = 0; d < DIM_V / 16; ++d)
 #pragma unroll
@@ -295,15 +317,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
     }
 
 #pragma unroll 1
-    for (int token = token_begin; token < token_end; token += kStep) {
+    for (int token = token_begin; token < item.token_end; token += kStep) {
       const u32 tile_k = ring + stage * kStageBytes, tile_v = tile_k + kTileK;
 
       wait_copies<2 * STAGES - 1>();
       __syncwarp();
       u32 keys = tile_k, values = tile_v;
       if (CACHE_BYTES) {
-        unpack_rows<DIM_K>(unpacked, own_ring + stage * kStageBytes, item_begin - token, token_end - token,
-                           lane);
+        unpack_rows<DIM_K>(unpacked, own_ring + stage * kStageBytes, item.token_begin - token,
+                           item.token_end - token, lane);
         keys = values = shared_address(unpacked);
         __syncwarp();
       }
@@ -379,8 +401,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       wait_copies<2 * STAGES - 1>();
       __syncwarp();
       if (CACHE_BYTES) {
-        unpack_rows<DIM_V>(unpacked, own_ring + stage * kStageBytes + kTileK, item_begin - token,
-                           token_end - token, lane);
+        unpack_rows<DIM_V>(unpacked, own_ring + stage * kStageBytes + kTileK, item.token_begin - token,
+                           item.token_end - token, lane);
         __syncwarp();
       }
 #pragma unroll
@@ -398,6 +420,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       stage = stage + 1 == STAGES ? 0 : stage + 1;
     }
 
+    if (next < total) load_query(upcoming);
     __syncthreads();  // the states of the item before have been read
 #pragma unroll
     for (int n = 0; n < kN; ++n)
@@ -417,10 +440,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll 1
     for (int at = threadIdx.x; at < VECTORS * kQuads; at += kThreads) {
       const int column = at / kQuads, quad = at % kQuads;
-      const Vector v = vector_of(column, item_rows, slice);
+      const Vector v = vector_of(column, item.rows, item.slice);
       if (!v.valid) continue;
-      const DecodeRow* row = rows + first_row + v.row;
-      if (u32(item->chunk - row->first_chunk) >= u32(row->parts))
+      const DecodeRow* row = rows + item.first_row + v.row;
+      if (u32(item.chunk - row->first_chunk) >= u32(row->parts))
         continue;  // the row sees nothing of the chunk
       Joined j{};
       j.most = warp_most[0][column];
@@ -431,11 +454,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         add_state(j,
                   *reinterpret_cast<const float4*>(warp_out + (w * VECTORS + column) * kOutStride + quad * 4),
                   warp_most[w][column], warp_sum[w][column]);
-      const int q_head = kv_head * GROUP + v.head;
+      const int q_head = item.kv_head * GROUP + v.head;
       if (row->parts == 1) {
         finish(j, row, q_head, quad, y, y_stride, lse, sinks);
       } else {
-        const i64 vector = i64(row->state_base + item->chunk) * kHeads + q_head;
+        const i64 vector = i64(row->state_base + item.chunk) * kHeads + q_head;
         *reinterpret_cast<float4*>(states + vector * DIM_V + quad * 4) = j.v;
         if (quad == 0) state_sums[vector * 2] = j.most, state_sums[vector * 2 + 1] = j.sum;
       }
