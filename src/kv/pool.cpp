@@ -28,7 +28,7 @@ std::optional<uint64_t> segment_bytes(const KvConfig& c, int head_dim) {
 }  // namespace
 
 std::string_view to_string(KvForm form) {
-  constexpr std::string_view kNames[] = {"f32", "f16", "bf16", "q8_0"};
+  constexpr std::string_view kNames[] = {"f32", "f16", "bf16", "q8_0", "e4m3"};
   return kNames[size_t(form)];
 }
 
@@ -38,6 +38,7 @@ int64_t row_bytes(KvForm form, int head_dim) {
     case KvForm::f16:
     case KvForm::bf16: return int64_t{2} * head_dim;
     case KvForm::q8_0: return ceil_div(head_dim, 32) * 34;
+    case KvForm::e4m3: return head_dim;
   }
   return 0;
 }
@@ -67,6 +68,9 @@ int64_t KvPool::bytes(const KvConfig& c) {
 
 KvPool::KvPool(const KvConfig& config, Memory memory) : config_(config) {
   bytes(config);  // refuses what the sizes below could not hold
+  if (memory == Memory::host && config.form == KvForm::e4m3)
+    fail(ErrorKind::unsupported,
+         "a KV cache of e4m3 is for GPUs; the CPU reads and writes f32, f16, bf16 and q8_0");
   for (const Part part : {Part::K, Part::V}) {
     Segment& s = part == Part::K ? k_ : v_;
     s.row_bytes = kv::row_bytes(config.form, head_dim(part));

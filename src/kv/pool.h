@@ -20,7 +20,9 @@
 namespace cairn::kv {
 
 enum class Part : uint8_t { K, V };
-enum class KvForm : uint8_t { f32, f16, bf16, q8_0 };
+// e4m3: 8-bit floats, with GPUs only. q8_0 rows on a GPU are laid out differently
+// (backends/cuda/attention.h), in as many bytes.
+enum class KvForm : uint8_t { f32, f16, bf16, q8_0, e4m3 };
 std::string_view to_string(KvForm);
 
 struct KvConfig {

@@ -44,6 +44,14 @@ TEST(KvPool, RefusesConfigurationsThatMakeNoSense) {
   EXPECT_THROW(KvPool::bytes(c), Error);
 }
 
+TEST(KvPool, KeepsFormsOfGpusOutOfHostMemory) {
+  KvConfig c = config();
+  c.form = KvForm::e4m3;
+  EXPECT_EQ(KvPool::bytes(c), 10 * 4 * 3 * 2 * (40 + 24));
+  EXPECT_THROW(KvPool{c}, Error);
+  EXPECT_EQ(KvPool(c, KvPool::Memory::elsewhere).free_pages(), 10);
+}
+
 TEST(KvPool, RowsOfDifferentOwnersDoNotOverlap) {
   KvPool pool(config());
   for (const Part part : {Part::K, Part::V}) {

@@ -23,6 +23,7 @@ std::vector<float> stored_row(const kv::KvPool& pool, kv::Part part, int layer,
     case kv::KvForm::f16: std::transform(halves, halves + dim, values.begin(), f16_to_float); break;
     case kv::KvForm::bf16: std::transform(halves, halves + dim, values.begin(), bf16_to_float); break;
     case kv::KvForm::q8_0: codecs::decode_q8_0(row, values.data(), round_up(dim, 32)); break;
+    case kv::KvForm::e4m3: break;  // no pool in host memory holds it
   }
   return values;
 }

@@ -12,7 +12,6 @@
 namespace cairn::cuda {
 namespace {
 
-constexpr int kDecodeTile = 32;           // tokens: kTile of attention_decode.cu
 constexpr int64_t kRecord = 32;           // bytes of a DecodeRow, DecodeItem, PromptItem
 constexpr int kHopperTile = 128;          // tokens: kTile of attention_prompt_sm90.cu
 constexpr unsigned kHopperThreads = 384;  // of that kernel
@@ -27,14 +26,19 @@ int shared_row(int dim) { return (dim / 8 | 1) * 16; }
 std::string define(const char* name, int64_t value) { return fmt::format("{}={}", name, value); }
 
 int form_number(kv::KvForm form) {  // CACHE_FORM of attention_forms.cuh
-  return form == kv::KvForm::bf16 ? 0 : form == kv::KvForm::f16 ? 1 : 2;
+  switch (form) {
+    case kv::KvForm::bf16: return 0;
+    case kv::KvForm::f16: return 1;
+    case kv::KvForm::q8_0: return 2;
+    default: return 3;
+  }
 }
 
 void check_form(const kv::KvConfig& c) {
   if (c.form == kv::KvForm::f32)
-    fail(ErrorKind::unsupported, "the GPU's attention kernels read a bf16, f16 or q8_0 cache, not {}",
-         to_string(c.form));
-  const bool blocks = c.form == kv::KvForm::q8_0;
+    fail(ErrorKind::unsupported,
+         "the GPU's attention kernels read a cache of bf16, f16, q8_0 or e4m3, not {}", to_string(c.form));
+  const bool blocks = c.form == kv::KvForm::q8_0 || c.form == kv::KvForm::e4m3;
   for (const int dim : {c.head_dim_k, c.head_dim_v})
     if (dim <= 0 || dim % (blocks ? 32 : 16) != 0 || dim > 256)
       fail(ErrorKind::unsupported,
@@ -80,10 +84,12 @@ AttentionEngine::Tiling AttentionEngine::tiling(const DeviceFacts& facts, const 
   // Two columns of vectors double the registers of queries and sums, which heads of 256 do not leave.
   t.decode_vectors = group > 8 && c.head_dim_v <= 128 && c.head_dim_k <= 128 ? 16 : 8;
   if (tuning.decode_tile > 0) t.decode_tile = tuning.decode_tile;
-  const bool blocks = c.form == kv::KvForm::q8_0;
+  const bool blocks = c.form == kv::KvForm::q8_0 || c.form == kv::KvForm::e4m3;
   // Codes are fetched as they are and unpacked into one tile of rows.
   const int dims = c.head_dim_k + c.head_dim_v;
-  const int tile_bytes = t.decode_tile * (blocks ? dims + dims / 16 : tile_row);
+  const int tile_bytes = t.decode_tile * (c.form == kv::KvForm::q8_0 ? dims + dims / 16
+                                          : blocks                   ? dims
+                                                                     : tile_row);
   const int unpacked_bytes =
       blocks ? t.decode_tile * std::max(shared_row(c.head_dim_k), shared_row(c.head_dim_v)) : 0;
   // The states of the warps are joined beside the tiles. Eight warps hide each other's latencies; large heads
@@ -539,6 +545,7 @@ std::vector<Variant> stock(int capability, std::string_view source) {
       {cache(8, 128, 32), {.heads = 32, .alibi = true}, {}},
       {cache(12, 64, 32), {.heads = 12, .causal = false}, {}},
       {cache(8, 128, 32, kv::KvForm::q8_0), {.heads = 32}, {.rotary_dim = 128}},
+      {cache(8, 128, 32, kv::KvForm::e4m3), {.heads = 32}, {.rotary_dim = 128}},
       {cache(4, 256, 16, kv::KvForm::q8_0), {.heads = 8, .window = 4096, .softcap = 50}, {.rotary_dim = 256}},
   };
   std::vector<Variant> found;

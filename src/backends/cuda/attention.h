@@ -21,8 +21,8 @@
 
 namespace cairn::cuda {
 
-// The cache in device memory, laid out as kv::KvPool's: K and V are separate segments
-// [layer][page][kv_head][token] [head_dim] of bf16 or f16; q8_0: [layer][page][kv_head] of codes
+// The cache in device memory, laid out as kv::KvPool's: K and V are separate segments [layer][page][kv_head]
+// [token][head_dim] of bf16, f16 or e4m3 (beyond 448 the largest code). q8_0: [layer][page][kv_head] of codes
 // [token][head_dim], then scales [token][head_dim / 32] in f16.
 struct DeviceKv {
   Address k = 0, v = 0;

@@ -55,6 +55,25 @@ struct Shape {
   }
 };
 
+// 0x7f and 0xff are NaN.
+float value_of_e4m3(uint8_t code) {
+  const int exponent = code >> 3 & 15, mantissa = code & 7;
+  if ((code & 127) == 127) return std::nanf("");
+  const float size =
+      exponent ? std::ldexp(float(8 + mantissa), exponent - 10) : std::ldexp(float(mantissa), -9);
+  return code & 128 ? -size : size;
+}
+uint8_t nearest_e4m3(float x) {
+  static const std::vector<float> sizes = [] {
+    std::vector<float> all;
+    for (int code = 0; code < 127; ++code) all.push_back(value_of_e4m3(uint8_t(code)));
+    return all;
+  }();
+  auto above = std::lower_bound(sizes.begin(), sizes.end() - 1, std::abs(x));
+  if (above != sizes.begin() && std::abs(x) - above[-1] < *above - std::abs(x)) --above;
+  return uint8_t((above - sizes.begin()) + (x < 0 ? 128 : 0));
+}
+
 // A cache on the device with sequences in it, its copy here, and an engine. What no token owns is a NaN.
 class World {
  public:
@@ -121,6 +140,7 @@ class World {
   }
 
   bool blocks() const { return shape_.form == KvForm::q8_0; }
+  bool e4m3() const { return shape_.form == KvForm::e4m3; }
   // Where the codes and the scales of a slot begin.
   size_t codes_at(size_t slot, int dim) const {
     const size_t page = size_t(shape_.page);
@@ -134,7 +154,9 @@ class World {
   void fill_row(std::vector<uint8_t>& bytes, size_t slot, int dim) {
     for (int d = 0; d < dim; ++d) {
       const float x = normal_(random_);
-      if (blocks()) {
+      if (e4m3()) {
+        bytes[slot * size_t(dim) + size_t(d)] = nearest_e4m3(x);
+      } else if (blocks()) {
         bytes[codes_at(slot, dim) + size_t(d)] =
             uint8_t(int8_t(std::clamp(std::lround(x * 40), -127l, 127l)));
         const uint16_t scale = float_to_f16(0.02f + 0.01f * float(d / 32));
@@ -151,6 +173,10 @@ class World {
     for (size_t i = 0; i < all.size(); ++i) {
       const size_t slot = i / size_t(dim), d = i % size_t(dim);
       uint16_t bits = 0;
+      if (e4m3()) {
+        all[i] = value_of_e4m3(bytes[i]);
+        continue;
+      }
       std::memcpy(&bits, &bytes[blocks() ? scales_at(slot, dim) + d / 32 * 2 : i * 2], 2);
       if (blocks())
         all[i] = f16_to_float(bits) * float(int8_t(bytes[codes_at(slot, dim) + d]));
@@ -338,6 +364,8 @@ const std::vector<Shape>& all_shapes() {
             .window = 300,
             .softcap = 10},
       Shape{.kv_heads = 1, .group = 2, .dim = 256, .page = 64, .form = KvForm::q8_0, .sinks = true},
+      Shape{.kv_heads = 1, .group = 4, .dim = 128, .form = KvForm::e4m3},
+      Shape{.kv_heads = 1, .group = 4, .dim = 64, .page = 16, .form = KvForm::e4m3, .window = 90},
       Shape{.kv_heads = 1, .group = 12, .dim = 192, .page = 32, .dim_v = 128}};
   return all;
 }
@@ -480,6 +508,7 @@ TEST(AttentionOnGpu, AppendsAndRotates) {
         Shape{.dim = 64, .page = 1, .rope = {64, RopePairing::adjacent}},
         Shape{.dim = 80, .page = 16, .form = KvForm::f16, .rope = {20, RopePairing::half}},
         Shape{.dim = 96, .page = 64}, Shape{.form = KvForm::q8_0, .rope = {128, RopePairing::half}},
+        Shape{.page = 64, .form = KvForm::e4m3, .rope = {64, RopePairing::half}},
         Shape{.dim = 64, .page = 16, .form = KvForm::q8_0, .rope = {32, RopePairing::adjacent}},
         Shape{.dim = 64, .dim_v = 128, .rope = {32, RopePairing::half}}}) {
     SCOPED_TRACE(shape.name() + fmt::format(" rotary {}", shape.rope.rotary_dim));
@@ -550,8 +579,11 @@ TEST(AttentionOnGpu, AppendsAndRotates) {
               for (int e = d / 32 * 32; world.blocks() && e < d / 32 * 32 + 32; ++e)
                 largest = std::max(largest, std::abs(wanted(e)));
               const size_t at = to * size_t(dim) + size_t(d);
-              wrong += world.blocks() ? !(std::abs(got[at] - wanted(d)) <= largest * (1.0 / 254 + 1.0 / 2048))
-                                      : !close(got[at], wanted(d));
+              wrong +=
+                  world.blocks() ? !(std::abs(got[at] - wanted(d)) <= largest * (1.0 / 254 + 1.0 / 2048))
+                  : world.e4m3()
+                      ? !(std::abs(got[at] - wanted(d)) <= std::max(std::abs(wanted(d)) / 16, 0x1p-10) + 1e-5)
+                      : !close(got[at], wanted(d));
               got[at] = before[at];
             }
           };
