@@ -14,6 +14,7 @@
 #include <fstream>
 #include <functional>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -84,7 +85,33 @@ struct Case {
   RowClass row_class = RowClass::decode;
   int heads = 32, kv_heads = 8, dim = 128, page = 32;
   int layers = 4;
+  kv::KvForm form = kv::KvForm::bf16;
 };
+
+kv::KvConfig config_of(const Case& c) {
+  return {.layers = c.layers,
+          .kv_heads = c.kv_heads,
+          .head_dim_k = c.dim,
+          .head_dim_v = c.dim,
+          .page_tokens = c.page,
+          .form = c.form,
+          .pages = 0};
+}
+AttentionKind kind_of(const Case& c) { return {.heads = c.heads, .scale = 1 / std::sqrt(float(c.dim))}; }
+
+// Compiles what the cases need with all cores.
+void prepare(Bench& b, std::span<const Case> cases, std::span<const AttentionTuning> tunings) {
+  std::vector<Variant> all;
+  for (const Case& c : cases)
+    for (const AttentionTuning& t : tunings) {
+      kv::KvConfig config = config_of(c);
+      config.pages = 1;
+      const AttentionKind kind = kind_of(c);
+      for (Variant& v : AttentionEngine::variants(b.device.facts(), config, {&kind, 1}, {}, t))
+        if (std::find(all.begin(), all.end(), v) == all.end()) all.push_back(std::move(v));
+    }
+  b.kernels.prepare(all);
+}
 
 struct Layers {
   Bench& b;
@@ -99,13 +126,7 @@ struct Layers {
   double tokens = 0, pairs = 0;
 
   Layers(Bench& bench, const Case& which) : b(bench), c(which) {
-    config = {.layers = c.layers,
-              .kv_heads = c.kv_heads,
-              .head_dim_k = c.dim,
-              .head_dim_v = c.dim,
-              .page_tokens = c.page,
-              .form = kv::KvForm::bf16,
-              .pages = 0};
+    config = config_of(c);
     for (const int64_t n : c.lengths) config.pages += ceil_div(n, c.page);
     std::vector<int32_t> ids(static_cast<size_t>(config.pages));
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = int32_t(i);
@@ -145,10 +166,7 @@ struct Layers {
 
   // Seconds per layer.
   double seconds(const AttentionTuning& tuning, int64_t forced_chunk = 0) {
-    const AttentionKind kind{.heads = c.heads, .scale = 1 / std::sqrt(float(c.dim))};
-    b.kernels.prepare(AttentionEngine::variants(b.device.facts(), config, {&kind, 1}, {}, tuning));
-    AttentionEngine engine(b.device, b.kernels, config,
-                           {{.heads = c.heads, .scale = 1 / std::sqrt(float(c.dim))}}, limits, tuning);
+    AttentionEngine engine(b.device, b.kernels, config, {kind_of(c)}, limits, tuning);
     engine.force_chunks(forced_chunk);
     engine.plan(plan, classes);
     engine.upload(b.stream);
@@ -166,7 +184,7 @@ struct Layers {
       }
     }) / c.layers;
   }
-  double bytes() const { return tokens * c.kv_heads * c.dim * 4; }
+  double bytes() const { return tokens * c.kv_heads * 2 * double(kv::row_bytes(c.form, c.dim)); }
   double flops() const { return pairs * c.heads * c.dim * 4; }
 };
 
@@ -181,46 +199,56 @@ std::vector<int64_t> zipf(int count, double mean) {
 }
 
 void decode(Bench& b, bool tune) {
+  using kv::KvForm;
+  const std::vector<int64_t> same(64, 4096);
   const Case cases[] = {
-      {.name = "decode 64 x 4096", .lengths = std::vector<int64_t>(64, 4096)},
+      {.name = "decode 64 x 4096", .lengths = same},
       {.name = "decode 1 x 131072", .lengths = {131072}, .layers = 8},
       {.name = "decode 64, Zipf, mean 4096", .lengths = zipf(64, 4096)},
+      {.name = "decode 1 x 4096", .lengths = {4096}, .layers = 32},
       {.name = "decode 256 x 1024", .lengths = std::vector<int64_t>(256, 1024)},
       {.name = "decode 16 x 32768", .lengths = std::vector<int64_t>(16, 32768), .layers = 2},
-      {.name = "decode 1 x 4096", .lengths = {4096}, .layers = 32},
       {.name = "decode 1 x 512", .lengths = {512}, .layers = 128},
       {.name = "decode 64 x 512", .lengths = std::vector<int64_t>(64, 512), .layers = 16},
       {.name = "decode 64 x 4096, 32 KV heads of 64",
-       .lengths = std::vector<int64_t>(64, 4096),
+       .lengths = same,
        .kv_heads = 32,
        .dim = 64,
        .layers = 2},
-      {.name = "decode 64 x 4096, 4 KV heads of 256",
-       .lengths = std::vector<int64_t>(64, 4096),
-       .kv_heads = 4,
-       .dim = 256},
-      {.name = "decode 64 x 4096, pages of 16", .lengths = std::vector<int64_t>(64, 4096), .page = 16},
+      {.name = "decode 64 x 4096, 4 KV heads of 256", .lengths = same, .kv_heads = 4, .dim = 256},
+      {.name = "decode 64 x 4096, pages of 16", .lengths = same, .page = 16},
+      {.name = "decode 64 x 4096, q8_0", .lengths = same, .layers = 8, .form = KvForm::q8_0},
+      {.name = "decode 64 x 4096, e4m3", .lengths = same, .layers = 8, .form = KvForm::e4m3},
+      {.name = "decode 1 x 131072, q8_0", .lengths = {131072}, .layers = 16, .form = KvForm::q8_0},
+      {.name = "decode 1 x 131072, e4m3", .lengths = {131072}, .layers = 16, .form = KvForm::e4m3},
   };
+  const AttentionTuning tilings[] = {{},
+                                     {.decode_warps = 4, .decode_stages = 2, .decode_tile = 32},
+                                     {.decode_warps = 4, .decode_stages = 3, .decode_tile = 32},
+                                     {.decode_warps = 6, .decode_stages = 2, .decode_tile = 16},
+                                     {.decode_warps = 6, .decode_stages = 3, .decode_tile = 16}};
+  prepare(b, cases, std::span(tilings).first(1));
+  if (tune) prepare(b, std::span(cases).first(1), tilings);
   int number = 0;
   for (const Case& c : cases) {
     Layers l(b, c);
     const double s = l.seconds({});
     b.report(c.name, l.bytes() / s * 1e-12, "TB/s");
     b.report(c.name + " (time)", s * 1e6, "us");
-    if (tune && (number < 3 || number == 5))
-      for (const AttentionTuning t :
-           {AttentionTuning{.decode_warps = 4, .decode_stages = 2, .decode_tile = 32},
-            {.decode_warps = 4, .decode_stages = 3, .decode_tile = 32},
-            {.decode_warps = 6, .decode_stages = 2, .decode_tile = 16},
-            {.decode_warps = 6, .decode_stages = 3, .decode_tile = 16}})
+    if (tune && number < 4) {
+      for (const AttentionTuning& t : std::span(tilings).subspan(1))
         b.report(fmt::format("{}, {} warps x {} tiles of {}", c.name, t.decode_warps, t.decode_stages,
                              t.decode_tile),
                  l.bytes() / l.seconds(t) * 1e-12, "TB/s");
-    if (tune && (number < 3 || number == 5))
       for (const int64_t chunk : {256, 512, 1024, 2048, 4096})
         if (number != 1 || chunk >= 1024)
           b.report(fmt::format("{}, chunks of {}", c.name, chunk), l.bytes() / l.seconds({}, chunk) * 1e-12,
                    "TB/s");
+    }
+    if (tune && number == 0)
+      for (const int blocks : {66, 88, 99, 110, 121})
+        b.report(fmt::format("{}, {} blocks", c.name, blocks),
+                 l.bytes() / l.seconds({.decode_blocks = blocks}) * 1e-12, "TB/s");
     if (number == 0 || number == 2) {
       const double whole = l.seconds({}, int64_t{1} << 24);
       b.report(c.name + ", one block per (sequence, head)", l.bytes() / whole * 1e-12, "TB/s");

@@ -297,6 +297,7 @@ AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const
     k.prompt_shape.block = t.hopper ? kHopperThreads : unsigned(t.prompt_warps * 32),
     k.prompt_shape.shared_bytes = t.prompt_shared;
     k.decode_shape.grid[0] = k.prompt_shape.grid[0] = unsigned(facts.multiprocessors);
+    if (tuning.decode_blocks > 0) k.decode_shape.grid[0] = unsigned(tuning.decode_blocks);
     const auto same = [&](const ScheduleShape& s) {
       return s.mask.heads == all[i].mask.heads && s.mask.window == all[i].mask.window &&
              s.mask.causal == all[i].mask.causal;

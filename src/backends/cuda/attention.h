@@ -84,6 +84,7 @@ struct AttentionCall {
 struct AttentionTuning {
   int decode_warps = 0, decode_stages = 0, decode_tile = 0, prompt_warps = 0, prompt_tile = 0,
       prompt_stages = 0;
+  int decode_blocks = 0;
   bool plain_prompt = false;  // attention_prompt.cu on Hopper too
 };
 
