@@ -2,7 +2,7 @@
 // beside the rate of a device-to-device copy measured in the same run. Times are medians of graph replays;
 // each replay runs over enough layers that the second-level cache holds none of what it reads.
 //
-//   cuda_attention_bench [decode|prompt|all] [--tune] [--json FILE]
+//   cuda_attention_bench [decode|shared|mixed|prompt|all] [--tune] [--json FILE]
 //
 // Prints one line per case; the peers are in cuda_attention_peer.py.
 // Links: cairn_backends_cuda
@@ -86,6 +86,9 @@ struct Case {
   int heads = 32, kv_heads = 8, dim = 128, page = 32;
   int layers = 4;
   kv::KvForm form = kv::KvForm::bf16;
+  int64_t shared = 0;       // tokens that all sequences begin with, in the same pages
+  int64_t prompt = 0;       // a sequence of class prompt besides: its tokens,
+  int32_t prompt_rows = 0;  // and rows
 };
 
 kv::KvConfig config_of(const Case& c) {
@@ -127,24 +130,30 @@ struct Layers {
 
   Layers(Bench& bench, const Case& which) : b(bench), c(which) {
     config = config_of(c);
-    for (const int64_t n : c.lengths) config.pages += ceil_div(n, c.page);
+    std::vector<int64_t> lengths = c.lengths;
+    if (c.prompt > 0) lengths.push_back(c.prompt);
+    int64_t table_pages = 0;
+    for (const int64_t n : lengths) table_pages += ceil_div(n, c.page);
+    config.pages = table_pages - c.shared / c.page * int64_t(c.shared ? lengths.size() - 1 : 0);
     std::vector<int32_t> ids(static_cast<size_t>(config.pages));
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = int32_t(i);
     std::mt19937 random(1);
     std::shuffle(ids.begin(), ids.end(), random);
     size_t at = 0;
     int64_t row = 0;
-    for (const int64_t n : c.lengths) {
-      const auto count = size_t(ceil_div(n, c.page));
-      tables.emplace_back(ids.begin() + std::ptrdiff_t(at), ids.begin() + std::ptrdiff_t(at + count));
-      at += count;
+    for (const int64_t n : lengths) {
+      std::vector<int32_t> table;
+      if (!tables.empty()) table.assign(tables[0].begin(), tables[0].begin() + c.shared / c.page);
+      while (int64_t(table.size()) < ceil_div(n, c.page)) table.push_back(ids[at++]);
+      tables.push_back(std::move(table));
     }
-    for (size_t i = 0; i < c.lengths.size(); ++i) {
-      const int64_t n = c.lengths[i];
-      const int32_t rows = std::min<int32_t>(c.rows, int32_t(n));
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      const int64_t n = lengths[i];
+      const bool prompt = i == c.lengths.size();
+      const int32_t rows = std::min<int32_t>(prompt ? c.prompt_rows : c.rows, int32_t(n));
       plan.sequences.push_back(
           {.row_begin = row, .rows = rows, .position = n - rows, .kv_len = n, .block_table = tables[i]});
-      classes.push_back(c.row_class);
+      classes.push_back(prompt ? RowClass::prompt : c.row_class);
       row += rows;
       tokens += double(n);
       for (int32_t r = 0; r < rows; ++r) pairs += double(n - rows + r + 1);
@@ -157,9 +166,9 @@ struct Layers {
     fill(b, q.address(), q.size(), 3);
     limits = {.rows = row,
               .decode_rows = c.row_class == RowClass::decode ? row : 0,
-              .sequences = int64_t(c.lengths.size()),
-              .table_pages = config.pages,
-              .longest = *std::max_element(c.lengths.begin(), c.lengths.end())};
+              .sequences = int64_t(lengths.size()),
+              .table_pages = table_pages,
+              .longest = *std::max_element(lengths.begin(), lengths.end())};
     if (c.row_class == RowClass::decode)
       limits.decode_rows += 64;  // room for the finer chunks of comparisons
   }
@@ -175,7 +184,7 @@ struct Layers {
     call.q_stride = call.y_stride = c.heads * c.dim;
     call.decode = engine.has_decode(), call.prompt = engine.has_prompt(),
     call.decode_rows = engine.decode_rows();
-    call.merge = engine.has_chunks();
+    call.merge = engine.has_chunks(), call.shared = engine.has_shared();
     call.overlap_previous = true;
     return b.seconds([&] {
       for (int layer = 0; layer < c.layers; ++layer) {
@@ -257,6 +266,46 @@ void decode(Bench& b, bool tune) {
   }
 }
 
+// Sequences that begin with the same pages: read together, each for itself, and with pages of their own.
+void shared(Bench& b) {
+  for (const int64_t prefix : {8192, 32768})
+    for (const int count : {16, 32, 64}) {
+      const std::vector<int64_t> lengths(size_t(count), prefix + 256);
+      Case c{.name = fmt::format("decode {} x ({} shared + 256)", count, prefix), .lengths = lengths};
+      c.layers = prefix > 8192 ? 2 : 4, c.shared = prefix;
+      prepare(b, {&c, 1}, std::vector<AttentionTuning>(1, {.share = true}));
+      double together = 0, apart = 0;
+      {
+        Layers l(b, c);
+        together = l.seconds({.share = true}), apart = l.seconds({});
+      }
+      c.shared = 0, c.layers = 1;
+      Layers l(b, c);
+      const double own = l.seconds({});
+      b.report(c.name + ", together", together * 1e6, "us");
+      b.report(c.name + ", each for itself", apart * 1e6, "us");
+      b.report(c.name + ", pages of their own", own * 1e6, "us");
+      b.report(c.name + ", gain over each for itself", apart / together, "x");
+    }
+}
+
+// A chunk of a prompt beside rows that extend answers.
+void mixed(Bench& b) {
+  for (const int64_t prompt : {2048, 8192}) {
+    Case c{.name = fmt::format("63 x 4096 and 2048 rows of a prompt of {}", prompt),
+           .lengths = std::vector<int64_t>(63, 4096)};
+    Case alone{.name = "prompt", .lengths = {prompt}, .rows = 2048, .row_class = RowClass::prompt};
+    prepare(b, {&c, 1}, std::vector<AttentionTuning>(1));
+    const double decode = Layers(b, c).seconds({}), read = Layers(b, alone).seconds({});
+    c.prompt = prompt, c.prompt_rows = 2048;
+    const double both = Layers(b, c).seconds({});
+    b.report(c.name + ", decode alone", decode * 1e6, "us");
+    b.report(c.name + ", prompt alone", read * 1e6, "us");
+    b.report(c.name + ", both", both * 1e6, "us");
+    b.report(c.name + ", gain", (decode + read) / both, "x");
+  }
+}
+
 void prompt(Bench& b, bool tune) {
   for (const int64_t n : {512, 2048, 8192, 16384, 32768}) {
     const Case c{.name = fmt::format("prompt {} causal", n),
@@ -316,8 +365,11 @@ int main(int argc, char** argv) {
     Bench b;
     fmt::print("{}\n", b.device.facts().name);
     copy_ceiling(b);
-    if (what != "prompt") decode(b, tune);
-    if (what != "decode") prompt(b, tune);
+    const auto wanted = [&](const char* part) { return what == "all" || what == part; };
+    if (wanted("decode")) decode(b, tune);
+    if (wanted("shared")) shared(b);
+    if (wanted("mixed")) mixed(b);
+    if (wanted("prompt")) prompt(b, tune);
     if (!file.empty())
       std::ofstream(file) << fmt::format("{{\"device\": \"{}\", \"driver\": {}, \"results\": [\n{}\n]}}\n",
                                          b.device.facts().name, b.device.facts().driver_version, b.json);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "base/error.h"
 
 namespace cairn::attention {
 namespace {
@@ -22,6 +23,18 @@ int64_t AttentionPlan::rows() const {
   int64_t sum = 0;
   for (const auto& s : sequences) sum += s.rows;
   return sum;
+}
+
+void check_mask(const QueryRows& s, size_t sequence) {
+  if (s.mask.empty()) return;
+  if (s.mask_begin < 0 || s.mask_begin > s.kv_len)
+    fail(ErrorKind::invalid_argument,
+         "attention plan: the mask of sequence {} begins at token {}, but its cache holds {}", sequence,
+         s.mask_begin, s.kv_len);
+  if (int64_t(s.mask.size()) != s.rows * s.mask_words())
+    fail(ErrorKind::invalid_argument,
+         "attention plan: the mask of sequence {} has {} words; {} rows of {} tokens need {}", sequence,
+         s.mask.size(), s.rows, s.kv_len - s.mask_begin, s.rows * s.mask_words());
 }
 
 Visible visible(const MaskShape& shape, int64_t position, int64_t kv_len) {

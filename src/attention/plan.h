@@ -26,7 +26,24 @@ struct QueryRows {
   int64_t position = 0;                       // of the first row
   int64_t kv_len = 0;                         // tokens in the cache, those of these rows included
   std::span<const int32_t> block_table = {};  // the sequence's pages; must outlive the plan
+  // A mask of its own, such as that of a tree of guesses: of the tokens from mask_begin on, row r sees those
+  // with a set bit (word (t - mask_begin) / 32 of the row's mask_words(), lowest bit first), as far as the
+  // layer lets it see them anyway. Empty: all. Must outlive the plan.
+  std::span<const uint32_t> mask = {};
+  int64_t mask_begin = 0;
+
+  int64_t mask_words() const { return (kv_len - mask_begin + 31) / 32; }
+  bool masks(int64_t row, int64_t token) const {
+    if (mask.empty() || token < mask_begin) return false;
+    const int64_t bit = token - mask_begin;
+    return (mask[size_t(row * mask_words() + bit / 32)] >> (bit % 32) & 1) == 0;
+  }
+  // The first token that a mask says something about.
+  int64_t open_end() const { return mask.empty() ? kv_len : mask_begin; }
 };
+// Throws Error(invalid_argument) naming the sequence and the values when a mask is not of its rows and
+// tokens.
+void check_mask(const QueryRows&, size_t sequence);
 
 // The dense plan: every row reads the keys before it that mask and window let it see.
 struct AttentionPlan {

@@ -257,9 +257,11 @@ class Call {
           std::swap(now, next);
           const bool same_tile = h + 1 < item.kv_heads;
           tile_rows(item, same_tile ? h + 1 : 0, same_tile ? tile : tile + kTileTokens, bench.zeros, *next);
-          const auto set_strip = [&](int first) {
+          // A mask of the rows' own leaves runs of tokens in the tile, which are taken in turns.
+          const int turns = tile + kTileTokens > s.open_end() && !s.mask.empty() ? kTileTokens / 2 + 1 : 1;
+          const auto set_strip = [&](int first, int turn) {
             args.vectors = std::min(kStripVectors, vectors - first);
-            set_masks(item, s, kv_head, tile, first, masks, args);
+            set_masks(item, s, kv_head, tile, first, turn, masks, args);
             const int64_t at = int64_t{h} * padded + first;
             args.q = bench.q + at / kStripVectors * strip_bytes;
             args.o = state.o + at * dim_v_;
@@ -273,17 +275,18 @@ class Call {
           const PackArgs values{form,   now->v,        next->v, few != nullptr,
                                 tokens, p_.head_dim_v, dim_v_,  bench.v};
           if (few) {  // the values are packed while the scores are on their way
-            if (!set_strip(0)) continue;
-            pack_k(keys);
-            few->scores(args);
-            kernels_.pack_v(values);
-            few->strip(args);
+            for (int turn = 0; turn < turns && set_strip(0, turn); ++turn) {
+              if (turn == 0) pack_k(keys);
+              few->scores(args);
+              if (turn == 0) kernels_.pack_v(values);
+              few->strip(args);
+            }
             continue;
           }
           pack_k(keys);
           kernels_.pack_v(values);
           for (int first = 0; first < vectors; first += kStripVectors)
-            if (set_strip(first)) kernels_.strip(args);
+            for (int turn = 0; turn < turns && set_strip(first, turn); ++turn) kernels_.strip(args);
         }
       if (!first_part) join(bench.total, state, all, dim_v_);
       first_part = false;
@@ -297,9 +300,9 @@ class Call {
     float slopes[kStripVectors], offset[kStripVectors];
   };
 
-  // What the strip's vectors, from `first` of a head's on, see of a tile.
+  // What the strip's vectors, from `first` of a head's on, see of a tile: the run of tokens number `turn`.
   void set_masks(const attention::WorkItem& item, const attention::QueryRows& s, int kv_head, int64_t tile,
-                 int first, Masks& masks, StripArgs& args) const {
+                 int first, int turn, Masks& masks, StripArgs& args) const {
     args.tokens = 0;
     for (int i = 0; i < kStripVectors; ++i) {
       masks.from[i] = masks.to[i] = 0;
@@ -310,6 +313,8 @@ class Call {
       const attention::Visible seen = attention::visible(p_.mask(), position, s.kv_len);
       masks.from[i] = int(std::clamp<int64_t>(seen.begin - tile, 0, kTileTokens));
       masks.to[i] = int(std::clamp<int64_t>(seen.end - tile, 0, kTileTokens));
+      if (!s.mask.empty())
+        find_run(s, item.row_begin + vector / group_, tile, turn, masks.from[i], masks.to[i]);
       if (masks.from[i] < masks.to[i]) args.tokens = std::max(args.tokens, masks.to[i]);
       if (p_.alibi_slopes) {
         masks.slopes[i] = p_.alibi_slopes[kv_head * group_ + vector % group_] * kLog2e;
@@ -320,6 +325,19 @@ class Call {
     args.last = masks.to;
     args.slopes = p_.alibi_slopes ? masks.slopes : nullptr;
     args.offset = masks.offset;
+  }
+
+  // Narrows tokens [from, to) of a tile to run number `turn` of those that the row's own mask leaves.
+  static void find_run(const attention::QueryRows& s, int64_t row, int64_t tile, int turn, int& from,
+                       int& to) {
+    int end = from;
+    for (int run = -1; run < turn; ++run) {
+      from = end;
+      while (from < to && s.masks(row, tile + from)) ++from;
+      end = from;
+      while (end < to && !s.masks(row, tile + end)) ++end;
+    }
+    to = end;
   }
 
   void finish(const attention::WorkItem& item, const State& state) const {
@@ -375,6 +393,7 @@ void check_shapes(const AttentionParams& p, const attention::AttentionPlan& plan
          "attention of layer {} with {} KV heads of {} and {} against a cache of {} layers, {} heads of {} "
          "and {}",
          layer, p.kv_heads, p.head_dim_k, p.head_dim_v, c.layers, c.kv_heads, c.head_dim_k, c.head_dim_v);
+  for (size_t i = 0; i < plan.sequences.size(); ++i) attention::check_mask(plan.sequences[i], i);
   for (const auto& s : plan.sequences)
     if (s.kv_len > int64_t(s.block_table.size()) * c.page_tokens ||
         (p.causal && s.position + s.rows > s.kv_len))

@@ -42,6 +42,10 @@ void attention_reference(const AttentionParams& p, const attention::AttentionPla
         std::vector<double> logits;
         double most = p.sinks ? double(p.sinks[head]) : -std::numeric_limits<double>::infinity();
         for (int64_t t = seen.begin; t < seen.end; ++t) {
+          if (s.masks(row, t)) {
+            logits.push_back(-std::numeric_limits<double>::infinity());
+            continue;
+          }
           const auto key = stored_row(pool, kv::Part::K, layer, s.block_table, kv_head, t);
           double logit = 0;
           for (int d = 0; d < p.head_dim_k; ++d) logit += double(query[d]) * key[size_t(d)];
@@ -54,6 +58,7 @@ void attention_reference(const AttentionParams& p, const attention::AttentionPla
         double denominator = p.sinks ? std::exp(p.sinks[head] - most) : 0;
         std::vector<double> sum(size_t(p.head_dim_v), 0.0);
         for (int64_t t = seen.begin; t < seen.end; ++t) {
+          if (s.masks(row, t)) continue;
           const double weight = std::exp(logits[size_t(t - seen.begin)] - most);
           const auto value = stored_row(pool, kv::Part::V, layer, s.block_table, kv_head, t);
           denominator += weight;
@@ -61,7 +66,7 @@ void attention_reference(const AttentionParams& p, const attention::AttentionPla
         }
         const int64_t at = (s.row_begin + row) * p.heads + head;
         for (int d = 0; d < p.head_dim_v; ++d)
-          out[at * p.head_dim_v + d] = seen.begin < seen.end ? float(sum[size_t(d)] / denominator) : 0.0f;
+          out[at * p.head_dim_v + d] = denominator > 0 ? float(sum[size_t(d)] / denominator) : 0.0f;
         if (lse) lse[at] = float(denominator > 0 ? most + std::log(denominator) : most);
       }
 }

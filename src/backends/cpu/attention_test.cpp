@@ -237,6 +237,42 @@ TEST(CpuAttention, MatchesTheReferenceForMasksCapsSinksAndSlopes) {
       }
 }
 
+// Masks of the rows' own: bits at random, a run per token (the most there are), and all set, which must not
+// show.
+TEST(CpuAttention, MatchesTheReferenceForMasksOfTheRowsOwn) {
+  struct Case {
+    int rows;
+    int64_t length, mask_begin;
+    bool causal;
+    int window;
+  };
+  for (const KvForm form : kForms)
+    for (const auto& [rows, length, mask_begin, causal, window] :
+         {Case{1, 2200, 0, true, 0}, Case{5, 700, 130, true, 500}, Case{40, 300, 250, true, 0},
+          Case{70, 200, 0, false, 0}}) {
+      AttentionParams p = params(8, 2, 32, 24);
+      p.causal = causal, p.window = window;
+      const Cache cache(p, form, 16, {length, 90});
+      AttentionPlan plan = cache.plan({rows, std::min(rows, 40)});
+      std::mt19937 random(unsigned(rows + mask_begin));
+      std::vector<uint32_t> masks[2];
+      for (size_t i = 0; i < 2; ++i) {
+        auto& s = plan.sequences[i];
+        s.mask_begin = std::min(mask_begin, s.kv_len - 1);
+        masks[i].resize(size_t(s.rows * s.mask_words()));
+        for (uint32_t& word : masks[i]) word = random() % 4 == 0 ? 0x55555555u : uint32_t(random());
+        s.mask = masks[i];
+      }
+      const std::string what = fmt::format(" rows {} mask from {} causal {}", rows, mask_begin, causal);
+      check_levels(p, cache, plan, {1, 3}, what);
+      for (auto& m : masks) std::fill(m.begin(), m.end(), ~0u);
+      const auto q = gaussian(size_t(plan.rows() * p.heads * p.head_dim_k), 7);
+      const Result all = run(p, plan, cache.pool, q.data(), 1);
+      for (auto& s : plan.sequences) s.mask = {};
+      EXPECT_EQ(all.out, run(p, plan, cache.pool, q.data(), 1).out) << name(active_isa(), form) << what;
+    }
+}
+
 TEST(CpuAttention, LongContextsAreJoinedFromParts) {
   for (const KvForm form : kForms) {
     AttentionParams p = params(4, 1, 16, 16);

@@ -70,6 +70,8 @@ uint64_t device_kv_bytes(const kv::KvConfig& c, kv::Part part) {
 struct AttentionEngine::Tiling {
   int decode_vectors = 8, decode_warps = 0, decode_stages = 0, decode_tile = 16;
   unsigned decode_shared = 0;
+  int shared_vectors = 0, shared_joined = 0;  // of SHARED=1; 0: it is not used
+  unsigned shared_shared = 0;
   bool hopper = false;  // the prompt kernel is attention_prompt_sm90.cu
   int prompt_warps = 8, prompt_tile = 64, prompt_stages = 2;
   unsigned prompt_shared = 0;
@@ -110,8 +112,20 @@ AttentionEngine::Tiling AttentionEngine::tiling(const DeviceFacts& facts, const 
          decode_bytes(t.decode_warps, t.decode_stages), facts.name, shared);
   t.decode_shared = unsigned(decode_bytes(t.decode_warps, t.decode_stages) - 2048);
 
-  t.hopper = facts.capability == 90 && !tuning.plain_prompt && !blocks && c.head_dim_k == c.head_dim_v &&
-             (c.head_dim_k == 64 || c.head_dim_k == 128) && c.page_tokens >= 16 && group <= 128 &&
+  // Rows that share pages: as many vectors as the registers of their sums allow.
+  t.shared_vectors = tuning.share ? (c.head_dim_v <= 128 && c.head_dim_k <= 256 ? 32 : 16) : 0;
+  const auto gather_bytes = [&] {
+    return int64_t{t.decode_warps} * (t.decode_stages * tile_bytes + unpacked_bytes) +
+           t.decode_warps * t.shared_joined * out_row + t.shared_vectors * shared_row(c.head_dim_k);
+  };
+  t.shared_joined = std::min(t.shared_vectors, 16);
+  if (gather_bytes() + 4096 > shared) t.shared_joined = 8;
+  if (gather_bytes() + 4096 > shared || group * 2 > t.shared_vectors) t.shared_vectors = 0;
+  t.shared_shared = unsigned(gather_bytes());
+
+  t.hopper = facts.capability == 90 && !tuning.plain_prompt && !blocks && !kind.masked &&
+             c.head_dim_k == c.head_dim_v && (c.head_dim_k == 64 || c.head_dim_k == 128) &&
+             c.page_tokens >= 16 && group <= 128 &&
              c.pages * c.layers * c.kv_heads * c.page_tokens < int64_t{1} << 31;
   if (t.hopper) {
     if (tuning.prompt_stages > 0) t.prompt_stages = tuning.prompt_stages;
@@ -153,11 +167,14 @@ void add_common(Variant& v, const kv::KvConfig& c, const AttentionKind& kind) {
 }  // namespace
 
 Variant AttentionEngine::decode_variant(const DeviceFacts& facts, const kv::KvConfig& c,
-                                        const AttentionKind& kind, const AttentionTuning& tuning) {
+                                        const AttentionKind& kind, const AttentionTuning& tuning,
+                                        bool shared) {
   const Tiling t = tiling(facts, c, kind, tuning);
   Variant v{"attention_decode.cu", {}};
   add_common(v, c, kind);
-  v.defines.push_back(define("VECTORS", t.decode_vectors));
+  v.defines.push_back(define("VECTORS", shared ? t.shared_vectors : t.decode_vectors));
+  if (shared)
+    v.defines.push_back(define("SHARED", 1)), v.defines.push_back(define("JOINED", t.shared_joined));
   v.defines.push_back(define("WARPS", t.decode_warps));
   v.defines.push_back(define("STAGES", t.decode_stages));
   v.defines.push_back(define("TILE", t.decode_tile));
@@ -183,6 +200,7 @@ Variant AttentionEngine::prompt_variant(const DeviceFacts& facts, const kv::KvCo
   }
   v.defines.push_back(define("CAUSAL", kind.causal));
   v.defines.push_back(define("WINDOW", kind.window > 0));
+  if (kind.masked) v.defines.push_back(define("CUSTOM_MASK", 1));
   v.defines.push_back(define("WARPS", t.prompt_warps));
   v.defines.push_back(define("TILE", t.prompt_tile));
   return v;
@@ -207,7 +225,11 @@ std::vector<Variant> AttentionEngine::variants(const DeviceFacts& facts, const k
     if (std::find(all.begin(), all.end(), v) == all.end()) all.push_back(std::move(v));
   };
   for (const AttentionKind& kind : kinds) {
-    if (kind.causal) add(decode_variant(facts, c, kind, tuning)), add(merge_variant(c, kind));
+    if (kind.causal) {
+      add(decode_variant(facts, c, kind, tuning)), add(merge_variant(c, kind));
+      if (tiling(facts, c, kind, tuning).shared_vectors > 0)
+        add(decode_variant(facts, c, kind, tuning, true));
+    }
     add(prompt_variant(facts, c, kind, tuning));
     for (const RopeKind& rope : ropes) add(append_variant(c, rope, rope.rotary_dim == 0 ? 0 : kind.heads));
   }
@@ -221,7 +243,10 @@ std::vector<ScheduleShape> AttentionEngine::shapes(const DeviceFacts& facts, con
     const Tiling t = tiling(facts, c, kind);
     all.push_back({.mask = {kind.heads, c.kv_heads, kind.window, kind.causal},
                    .decode_vectors = t.decode_vectors,
-                   .prompt_vectors = t.prompt_warps * 16});
+                   .prompt_vectors = t.prompt_warps * 16,
+                   .shared_vectors = kind.causal ? t.shared_vectors : 0,
+                   .page_tokens = c.page_tokens,
+                   .prompt_masks = kind.masked});
   }
   return all;
 }
@@ -232,14 +257,17 @@ AttentionEngine::Sizes AttentionEngine::sizes(const DeviceFacts& facts, const kv
   Sizes s;
   s.state_parts =
       most_chunks(l.decode_rows, std::min(l.decode_rows * l.longest, l.table_pages * c.page_tokens * 2));
-  uint64_t bytes = sizeof(PlanHead) * kinds.size() + uint64_t(l.rows + l.table_pages) * 4 + 4 * kAlignment;
+  uint64_t bytes =
+      sizeof(PlanHead) * kinds.size() + uint64_t(l.rows + l.table_pages + l.mask_words) * 4 + 4 * kAlignment;
   int heads = 0;
   for (const ScheduleShape& shape : shapes(facts, c, kinds)) {
     heads = std::max(heads, shape.mask.heads);
     const int64_t group = shape.mask.heads / shape.mask.kv_heads;
     const int64_t prompt_items = (l.rows / (shape.prompt_vectors / group) + l.sequences) * c.kv_heads;
     bytes +=
-        uint64_t((l.decode_rows + s.state_parts + l.decode_rows + prompt_items) * kRecord + 4 * kAlignment);
+        uint64_t((l.decode_rows + s.state_parts + l.decode_rows + prompt_items) * kRecord + 8 * kAlignment);
+    if (shape.shared_vectors > 0) bytes += uint64_t(s.state_parts) * (kRecord + 4);
+    if (shape.prompt_masks) bytes += uint64_t(prompt_items) * sizeof(PromptMask);
   }
   s.plan = uint64_t(round_up(int64_t(bytes), 256));
   s.states = uint64_t(s.state_parts) * uint64_t(heads) * uint64_t(c.head_dim_v) * 4;
@@ -290,6 +318,9 @@ AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const
     if (kind.causal) {
       k.decode = cache_.get(decode_variant(facts, config_, kind, tuning_), "attention_decode");
       k.merge = cache_.get(merge_variant(config_, kind), "attention_merge");
+      k.shares = t.shared_vectors > 0;
+      if (k.shares)
+        k.shared = cache_.get(decode_variant(facts, config_, kind, tuning_, true), "attention_decode");
     }
     k.prompt = cache_.get(prompt_variant(facts, config_, kind, tuning_), "attention_prompt");
     k.decode_shape.block = unsigned(t.decode_warps * 32), k.decode_shape.shared_bytes = t.decode_shared;
@@ -297,13 +328,15 @@ AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const
     k.prompt_shape.block = t.hopper ? kHopperThreads : unsigned(t.prompt_warps * 32),
     k.prompt_shape.shared_bytes = t.prompt_shared;
     k.decode_shape.grid[0] = k.prompt_shape.grid[0] = unsigned(facts.multiprocessors);
+    k.shared_shape = k.decode_shape, k.shared_shape.shared_bytes = t.shared_shared;
     if (tuning.decode_blocks > 0) k.decode_shape.grid[0] = unsigned(tuning.decode_blocks);
     const auto same = [&](const ScheduleShape& s) {
       return s.mask.heads == all[i].mask.heads && s.mask.window == all[i].mask.window &&
-             s.mask.causal == all[i].mask.causal;
+             s.mask.causal == all[i].mask.causal && s.prompt_masks == all[i].prompt_masks;
     };
     ScheduleShape shape = all[i];
     shape.prompt_vectors = t.prompt_warps * 16;
+    if (!k.shares) shape.shared_vectors = 0;
     k.schedule = int(std::find_if(shapes_.begin(), shapes_.end(), same) - shapes_.begin());
     if (size_t(k.schedule) == shapes_.size()) shapes_.push_back(shape);
     kernels_.push_back(k);
@@ -338,8 +371,8 @@ void AttentionEngine::plan(const attention::AttentionPlan& plan, std::span<const
   auto* slots = reinterpret_cast<int32_t*>(base + slots_at);
   std::fill_n(slots, rows, -1);
 
-  size_t pages = 0;
-  table_starts_.clear();
+  size_t pages = 0, words = 0;
+  table_starts_.clear(), mask_starts_.clear();
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
     const attention::QueryRows& s = plan.sequences[i];
     if (s.rows < 0 || s.row_begin < 0 || s.position < 0 || s.kv_len < s.position + s.rows ||
@@ -353,7 +386,17 @@ void AttentionEngine::plan(const attention::AttentionPlan& plan, std::span<const
            i, s.kv_len, s.block_table.size(), config_.page_tokens);
     table_starts_.push_back(int32_t(pages));
     pages += needed;
+    attention::check_mask(s, i);
+    mask_starts_.push_back(int32_t(words));
+    words += s.mask.size();
   }
+  if (words > size_t(limits_.mask_words))
+    fail(ErrorKind::invalid_argument, "attention plan: masks of {} words, at most {} were foreseen", words,
+         limits_.mask_words);
+  const size_t masks_at = reserve(words * 4, "masks");
+  for (size_t i = 0; i < plan.sequences.size(); ++i)
+    if (const auto mask = plan.sequences[i].mask; !mask.empty())
+      std::memcpy(base + masks_at + size_t(mask_starts_[i]) * 4, mask.data(), mask.size() * 4);
   const size_t tables_at = reserve(pages * 4, "pages");
   auto* tables = reinterpret_cast<int32_t*>(base + tables_at);
   const int page_shift = std::countr_zero(unsigned(config_.page_tokens));
@@ -378,11 +421,11 @@ void AttentionEngine::plan(const attention::AttentionPlan& plan, std::span<const
     }
   }
 
-  has_decode_ = has_prompt_ = has_chunks_ = false;
+  has_decode_ = has_prompt_ = has_chunks_ = has_shared_ = false;
   planned_decode_rows_ = 0;
   for (size_t i = 0; i < shapes_.size(); ++i) {
     shapes_[i].forced_chunk = forced_chunk_;
-    make_schedule(plan, classes, table_starts_, shapes_[i], schedule_);
+    make_schedule(plan, classes, table_starts_, shapes_[i], schedule_, mask_starts_);
     if (schedule_.state_parts > sizes_.state_parts ||
         int64_t(schedule_.decode_rows.size()) > limits_.decode_rows)
       fail(ErrorKind::invalid_argument,
@@ -393,18 +436,24 @@ void AttentionEngine::plan(const attention::AttentionPlan& plan, std::span<const
     head.decode_rows = int(schedule_.decode_rows.size());
     head.prompt_items = int(schedule_.prompt_items.size()), head.rows = int(rows);
     const auto put = [&](const auto& records, const char* what) {
-      const size_t bytes = records.size() * size_t(kRecord), begin = reserve(bytes, what);
+      const size_t bytes = records.size() * sizeof(records[0]), begin = reserve(bytes, what);
       if (bytes > 0) std::memcpy(base + begin, records.data(), bytes);
       return int(begin);
     };
     head.decode_items_at = put(schedule_.decode_items, "chunks");
     head.decode_rows_at = put(schedule_.decode_rows, "decode rows");
     head.prompt_items_at = put(schedule_.prompt_items, "prompt tiles");
+    head.shared_items = int(schedule_.shared_items.size());
+    head.shared_items_at = put(schedule_.shared_items, "shared chunks");
+    head.shared_rows_at = put(schedule_.shared_rows, "rows of shared chunks");
+    head.prompt_masks_at = put(schedule_.prompt_masks, "prompt masks");
+    head.masks_at = int(masks_at);
     head.tables_at = int(tables_at), head.row_slots_at = int(slots_at);
     std::memcpy(base + i * sizeof(PlanHead), &head, sizeof(PlanHead));
     has_decode_ = has_decode_ || head.decode_rows > 0;
     has_prompt_ = has_prompt_ || head.prompt_items > 0;
     has_chunks_ = has_chunks_ || schedule_.state_parts > 0;
+    has_shared_ = has_shared_ || head.shared_items > 0;
     planned_decode_rows_ = std::max<int64_t>(planned_decode_rows_, head.decode_rows);
   }
   plan_bytes_ = at;
@@ -485,6 +534,12 @@ void AttentionEngine::run(Stream& stream, const DeviceKv& kv, const AttentionCal
   const Address states = states_.address(), sums = sums_.address();
   bool overlap = call.overlap_previous;
   if (call.decode && call.decode_rows > 0) {
+    if (call.shared && k.shares) {
+      LaunchShape shape = k.shared_shape;
+      shape.overlap_previous = overlap;
+      stream.launch(k.shared, shape, call.q, call.q_stride, call.y, call.y_stride, cache_k, cache_v, plan,
+                    head, states, sums, call.lse, call.sinks, call.slopes, kind.scale, kind.softcap);
+    }
     LaunchShape shape = k.decode_shape;
     shape.overlap_previous = overlap;
     stream.launch(k.decode, shape, call.q, call.q_stride, call.y, call.y_stride, cache_k, cache_v, plan, head,
@@ -544,6 +599,7 @@ std::vector<Variant> stock(int capability, std::string_view source) {
       {cache(32, 80, 1), {.heads = 32}, {.rotary_dim = 32}},  // Phi-2
       {cache(2, 96, 32, kv::KvForm::f16), {.heads = 32}, {.rotary_dim = 96, .pairing = adjacent}},
       {cache(8, 128, 32), {.heads = 32, .alibi = true}, {}},
+      {cache(8, 128, 32), {.heads = 32, .masked = true}, {}},
       {cache(12, 64, 32), {.heads = 12, .causal = false}, {}},
       {cache(8, 128, 32, kv::KvForm::q8_0), {.heads = 32}, {.rotary_dim = 128}},
       {cache(8, 128, 32, kv::KvForm::e4m3), {.heads = 32}, {.rotary_dim = 128}},
@@ -551,8 +607,9 @@ std::vector<Variant> stock(int capability, std::string_view source) {
   };
   std::vector<Variant> found;
   for (const Stock& s : all)
-    for (Variant& v : AttentionEngine::variants(facts, s.kv, {&s.kind, 1}, {&s.rope, 1},
-                                                {.plain_prompt = source == "attention_prompt.cu"}))
+    for (Variant& v :
+         AttentionEngine::variants(facts, s.kv, {&s.kind, 1}, {&s.rope, 1},
+                                   {.share = true, .plain_prompt = source == "attention_prompt.cu"}))
       if (v.source == source && std::find(found.begin(), found.end(), v) == found.end())
         found.push_back(std::move(v));
   return found;

@@ -45,6 +45,7 @@ struct AttentionKind {
   int window = 0;
   float softcap = 0;
   bool sinks = false, alibi = false, causal = true;
+  bool masked = false;  // prompt rows may have masks of their own; decode rows always may
   bool operator==(const AttentionKind&) const = default;
 };
 
@@ -62,6 +63,7 @@ struct AttentionLimits {
   int64_t sequences = 0;
   int64_t table_pages = 0;  // pages of all sequences of a step; shared ones count for each
   int64_t longest = 0;      // tokens of a sequence
+  int64_t mask_words = 0;   // of all rows' own masks
 };
 
 // The queries and outputs of one layer: bf16, `*_stride` elements from row to row (multiples of 8), addresses
@@ -77,6 +79,7 @@ struct AttentionCall {
   bool decode = true, prompt = true;
   int64_t decode_rows = 0;  // at least the plan's
   bool merge = true;        // may be false where no decode row has several chunks: has_chunks()
+  bool shared = true;       // may be false where no rows read the same pages: has_shared()
   bool overlap_previous = false;
 };
 
@@ -85,6 +88,7 @@ struct AttentionTuning {
   int decode_warps = 0, decode_stages = 0, decode_tile = 0, prompt_warps = 0, prompt_tile = 0,
       prompt_stages = 0;
   int decode_blocks = 0;
+  bool share = false;         // rows that read the same pages read them together
   bool plain_prompt = false;  // attention_prompt.cu on Hopper too
 };
 
@@ -134,6 +138,10 @@ class AttentionEngine {
   bool has_prompt() const { return has_prompt_; }
   // Whether any decode row is cut: positions from 512 on.
   bool has_chunks() const { return has_chunks_; }
+  // Whether decode rows of several sequences read the same pages, which are then read together.
+  bool has_shared() const { return has_shared_; }
+  // Below 4; plans of which this and the row counts are the same take the same launches.
+  int launches() const { return int(has_chunks_) + 2 * int(has_shared_); }
   int64_t decode_rows() const { return planned_decode_rows_; }
 
   // Writes k and v of the plan's rows to their places in the cache and q_out = rotated q.
@@ -146,9 +154,10 @@ class AttentionEngine {
  private:
   struct Tiling;
   struct Kernels {
-    Kernel decode, merge, prompt;
+    Kernel decode, shared, merge, prompt;
+    bool shares = false;
     bool prompt_maps = false;  // prompt is attention_prompt_sm90.cu's
-    LaunchShape decode_shape, prompt_shape;
+    LaunchShape decode_shape, shared_shape, prompt_shape;
     int schedule = 0;
   };
   struct Append {
@@ -161,7 +170,7 @@ class AttentionEngine {
   static Tiling tiling(const DeviceFacts&, const kv::KvConfig&, const AttentionKind&,
                        const AttentionTuning& = {});
   static Variant decode_variant(const DeviceFacts&, const kv::KvConfig&, const AttentionKind&,
-                                const AttentionTuning& = {});
+                                const AttentionTuning& = {}, bool shared = false);
   static Variant merge_variant(const kv::KvConfig&, const AttentionKind&);
   static Variant prompt_variant(const DeviceFacts&, const kv::KvConfig&, const AttentionKind&,
                                 const AttentionTuning& = {});
@@ -203,8 +212,8 @@ class AttentionEngine {
   size_t current_ = 0;
   size_t plan_bytes_ = 0;
   Schedule schedule_;
-  std::vector<int32_t> table_starts_;
-  bool has_decode_ = false, has_prompt_ = false, has_chunks_ = false;
+  std::vector<int32_t> table_starts_, mask_starts_;
+  bool has_decode_ = false, has_prompt_ = false, has_chunks_ = false, has_shared_ = false;
   int64_t planned_decode_rows_ = 0, forced_chunk_ = 0;
 };
 

@@ -36,6 +36,7 @@ struct Shape {
   int dim_v = 0;  // 0: as dim
   RopeKind rope = {};
   bool plain_prompt = false;  // attention_prompt.cu where Hopper has its own kernel
+  bool masked = false;        // prompt rows too
 
   int heads() const { return kv_heads * group; }
   int v() const { return dim_v ? dim_v : dim; }
@@ -51,7 +52,8 @@ struct Shape {
             .softcap = softcap,
             .sinks = sinks,
             .alibi = alibi,
-            .causal = causal};
+            .causal = causal,
+            .masked = masked};
   }
 };
 
@@ -77,7 +79,13 @@ uint8_t nearest_e4m3(float x) {
 // A cache on the device with sequences in it, its copy here, and an engine. What no token owns is a NaN.
 class World {
  public:
-  World(testing::Gpu& gpu, const Shape& shape, const std::vector<int64_t>& lengths, unsigned seed)
+  // A sequence whose first `tokens` are the pages of another one before it.
+  struct Fork {
+    size_t sequence = 0, from = 0;
+    int64_t tokens = 0;
+  };
+  World(testing::Gpu& gpu, const Shape& shape, const std::vector<int64_t>& lengths, unsigned seed,
+        const std::vector<Fork>& forks = {})
       : gpu_(gpu), shape_(shape), lengths_(lengths), random_(seed) {
     config_ = {.layers = 2,
                .kv_heads = shape.kv_heads,
@@ -96,12 +104,17 @@ class World {
       tables_.emplace_back(ids.begin() + std::ptrdiff_t(at), ids.begin() + std::ptrdiff_t(at + count));
       at += count;
     }
+    std::vector<int64_t> own(lengths.size());  // tokens before are another sequence's
+    for (const Fork& f : forks) {
+      own[f.sequence] = f.tokens / shape.page * shape.page;
+      std::copy_n(tables_[f.from].begin(), f.tokens / shape.page, tables_[f.sequence].begin());
+    }
     memory_ = Buffer(gpu.device, device_kv_bytes(config_));
     kv_ = DeviceKv::at(memory_.address(), config_);
     k_bytes_.assign(device_kv_bytes(layer_config(), kv::Part::K), 0xff);
     v_bytes_.assign(device_kv_bytes(layer_config(), kv::Part::V), 0xff);
     for (size_t s = 0; s < lengths.size(); ++s)
-      for (int64_t t = 0; t < lengths[s]; ++t)
+      for (int64_t t = own[s]; t < lengths[s]; ++t)
         for (int h = 0; h < shape.kv_heads; ++h) {
           fill_row(k_bytes_, slot(s, t, h), shape.dim);
           fill_row(v_bytes_, slot(s, t, h), shape.v());
@@ -113,10 +126,12 @@ class World {
       slopes_.push_back(std::exp2(-8.f * float(h + 1) / float(shape.heads())));
     }
     sinks_device_ = gpu.upload(sinks_), slopes_device_ = gpu.upload(slopes_);
-    AttentionLimits limits{.rows = 1024, .decode_rows = 256, .sequences = 256, .longest = 8192};
+    AttentionLimits limits{
+        .rows = 1024, .decode_rows = 256, .sequences = 256, .longest = 8192, .mask_words = 1 << 16};
     for (const int64_t n : lengths) limits.table_pages += 2 * ceil_div(n, shape.page) + 64;
-    engine_ = std::make_unique<AttentionEngine>(gpu.device, gpu.kernels, config_, std::vector{shape.kind()},
-                                                limits);
+    engine_ =
+        std::make_unique<AttentionEngine>(gpu.device, gpu.kernels, config_, std::vector{shape.kind()}, limits,
+                                          AttentionTuning{.share = true, .plain_prompt = shape.plain_prompt});
   }
 
   kv::KvConfig layer_config() const {
@@ -198,6 +213,8 @@ class World {
     int32_t rows = 1;
     RowClass row_class = RowClass::decode;
     int64_t length = 0;
+    std::vector<uint32_t> mask = {};
+    int64_t mask_begin = 0;
   };
   AttentionPlan plan(const std::vector<Part>& parts, std::vector<RowClass>& classes) const {
     AttentionPlan plan;
@@ -209,7 +226,9 @@ class World {
                                 .rows = p.rows,
                                 .position = length - p.rows,
                                 .kv_len = length,
-                                .block_table = tables_[p.sequence]});
+                                .block_table = tables_[p.sequence],
+                                .mask = p.mask,
+                                .mask_begin = p.mask_begin});
       classes.push_back(p.row_class);
       row += p.rows;
     }
@@ -233,6 +252,7 @@ class World {
     call.lse = lse.address();
     call.decode = engine_->has_decode(), call.prompt = engine_->has_prompt();
     call.decode_rows = engine_->decode_rows(), call.merge = engine_->has_chunks();
+    call.shared = engine_->has_shared();
     call.overlap_previous = overlap;
     engine_->run(gpu_.stream, kv_, call);
     return {gpu_.download<uint16_t>(y), gpu_.download<float>(lse)};
@@ -280,6 +300,10 @@ class World {
           double most = shape_.sinks ? double(sinks_[size_t(h)]) : -std::numeric_limits<double>::infinity();
           logits.clear();
           for (int64_t t = seen.begin; t < seen.end; ++t) {
+            if (rows.masks(r, t)) {
+              logits.push_back(-std::numeric_limits<double>::infinity());
+              continue;
+            }
             const float* k = k_.data() + slot(parts[s].sequence, t, h / shape_.group) * size_t(shape_.dim);
             double x = 0;
             for (int d = 0; d < shape_.dim; ++d) x += double(query[size_t(d)]) * double(k[d]);
@@ -384,7 +408,7 @@ void prepare_kernels(testing::Gpu& gpu) {
                                 .pages = 1};
       const AttentionKind kind = s.kind();
       for (Variant& v : AttentionEngine::variants(gpu.device.facts(), config, {&kind, 1}, {},
-                                                  {.plain_prompt = s.plain_prompt}))
+                                                  {.share = true, .plain_prompt = s.plain_prompt}))
         if (std::find(variants.begin(), variants.end(), v) == variants.end())
           variants.push_back(std::move(v));
     }
@@ -462,6 +486,86 @@ TEST(AttentionOnGpu, ARowDoesNotSeeItsCompany) {
                              whole.y.begin() + std::ptrdiff_t(size_t(begin) * row_size)))
           << "rows " << begin << " to " << begin + count;
       begin += count;
+    }
+  }
+}
+
+// Rows that read the same pages read them together, and have the bits that they have alone.
+TEST(AttentionOnGpu, SharingPagesDoesNotShow) {
+  CAIRN_NEED_GPU(gpu);
+  // 0 to 4 and 8 begin alike, 5 to 7 go on alike; 8 is cut in smaller chunks than the others.
+  const std::vector<int64_t> lengths = {6000, 5200, 4700, 7000, 8000, 4200, 5000, 6500, 3900, 700, 4500};
+  const std::vector<World::Fork> forks = {{1, 0, 4608}, {2, 0, 4608}, {3, 0, 3200}, {4, 0, 5200},
+                                          {6, 5, 4096}, {7, 6, 5000}, {8, 0, 3072}, {9, 0, 600}};
+  for (const Shape& shape :
+       {Shape{}, Shape{.kv_heads = 1, .group = 8, .dim = 64, .page = 16, .form = KvForm::q8_0, .softcap = 20},
+        Shape{.kv_heads = 1, .group = 2, .dim = 256, .page = 64, .sinks = true},
+        Shape{.kv_heads = 2, .group = 1, .dim = 64, .page = 1, .alibi = true},
+        Shape{.kv_heads = 1, .group = 4, .dim = 128, .form = KvForm::e4m3}}) {
+    SCOPED_TRACE(shape.name());
+    World world(gpu, shape, lengths, 41, forks);
+    const size_t row_size = size_t(shape.heads() * shape.v()), q_size = size_t(shape.heads() * shape.dim);
+    std::vector<Part> parts;
+    for (size_t s = 0; s < lengths.size(); ++s) parts.push_back({s, s == 2 ? 3 : 1});
+    std::vector<RowClass> classes;
+    const AttentionPlan plan = world.plan(parts, classes);
+    const auto q = world.queries(plan.rows());
+    const auto together = world.run(parts, q, true);
+    EXPECT_TRUE(world.engine().has_shared());
+    EXPECT_LE(world.compare(parts, q, together).y, 1.0);
+    for (size_t s = 0; s < lengths.size(); ++s)
+      for (int r = 0; r < parts[s].rows; ++r) {
+        const auto row = size_t(plan.sequences[s].row_begin + r);
+        const std::vector<uint16_t> own(q.begin() + std::ptrdiff_t(row * q_size),
+                                        q.begin() + std::ptrdiff_t((row + 1) * q_size));
+        const auto alone = world.run({{s, 1, RowClass::decode, lengths[s] - parts[s].rows + 1 + r}}, own);
+        EXPECT_FALSE(world.engine().has_shared());
+        const auto* wanted = &together.y[row * row_size];
+        const auto wrong = std::mismatch(alone.y.begin(), alone.y.end(), wanted).first - alone.y.begin();
+        EXPECT_EQ(size_t(wrong), row_size)
+            << "sequence " << s << " row " << r << " element " << wrong << ": alone "
+            << bf16_to_float(alone.y[size_t(wrong)]) << ", together " << bf16_to_float(wanted[wrong]);
+      }
+  }
+}
+
+// Random masks of rows of both classes; some hide whole chunks, all let a row see itself.
+TEST(AttentionOnGpu, MasksHideTokens) {
+  CAIRN_NEED_GPU(gpu);
+  for (const Shape& shape :
+       {Shape{.masked = true}, Shape{.kv_heads = 1, .group = 8, .dim = 64, .window = 900, .masked = true},
+        Shape{.kv_heads = 1, .group = 16, .dim = 64, .page = 16, .form = KvForm::q8_0, .masked = true}}) {
+    SCOPED_TRACE(shape.name());
+    const std::vector<int64_t> lengths = {1700, 40, 5000, 3000, 300, 97, 700};
+    World world(gpu, shape, lengths, 43, {{3, 2, 2560}});
+    std::vector<Part> parts;
+    std::mt19937 random(9);
+    for (size_t s = 0; s < lengths.size(); ++s) {
+      const bool prompt = s >= 4;
+      Part p{s, prompt ? int32_t(lengths[s] / 2) : int32_t(1 + s * 2),
+             prompt ? RowClass::prompt : RowClass::decode};
+      const int64_t mask_begin[] = {100, 3, 5000 - 64, 2600, 0, 60, 690};
+      p.mask_begin = mask_begin[s];
+      const int64_t words = (lengths[s] - p.mask_begin + 31) / 32;
+      for (int64_t i = 0; i < words * p.rows; ++i)
+        p.mask.push_back(s == 0 && i % words < 30 ? 0 : uint32_t(random()));
+      for (int r = 0; r < p.rows; ++r)
+        if (const int64_t bit = lengths[s] - p.rows + r - p.mask_begin; bit >= 0)
+          p.mask[size_t(r * words + bit / 32)] |= 1u << bit % 32;
+      parts.push_back(p);
+    }
+    std::vector<RowClass> classes;
+    const auto q = world.queries(world.plan(parts, classes).rows());
+    const auto got = world.run(parts, q);
+    const auto worst = world.compare(parts, q, got);
+    EXPECT_LE(worst.y, 1.0);
+    EXPECT_LE(worst.lse, shape.form == KvForm::q8_0 ? 4e-3 : 1e-4);
+    parts[1].mask.pop_back();
+    try {
+      world.run(parts, q);
+      ADD_FAILURE() << "a mask that is too short was accepted";
+    } catch (const Error& e) {
+      EXPECT_NE(std::string(e.what()).find("the mask of sequence 1 has"), std::string::npos) << e.what();
     }
   }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -19,6 +20,7 @@ struct ChunkRule {
 };
 constexpr ChunkRule kChunkRules[] = {{4096, 512}, {16384, 1024}, {65536, 2048}};
 constexpr int64_t kLongChunk = 4096;
+constexpr int kNoMask = std::numeric_limits<int>::max();
 
 void check_sequence(const QueryRows& s, size_t i, RowClass row_class, const ScheduleShape& shape) {
   if (s.rows < 0 || s.row_begin < 0 || s.position < 0 || s.kv_len < s.position + s.rows)
@@ -33,45 +35,15 @@ void check_sequence(const QueryRows& s, size_t i, RowClass row_class, const Sche
     fail(ErrorKind::invalid_argument,
          "attention plan: sequence {} has kv_len {} and ends at row {}; both must be below 2^31", i, s.kv_len,
          s.row_begin + s.rows);
+  attention::check_mask(s, i);
+  if (row_class == RowClass::prompt && !s.mask.empty() && !shape.prompt_masks)
+    fail(ErrorKind::unsupported,
+         "attention plan: sequence {} is of class prompt and has a mask of its own; this kind of layer was "
+         "not prepared for that",
+         i);
   if (row_class == RowClass::decode && !shape.mask.causal)
     fail(ErrorKind::invalid_argument,
          "attention plan: sequence {} is of class decode, but the layer is not causal", i);
-}
-
-void add_decode_rows(const QueryRows& s, int32_t table, const ScheduleShape& shape, int rows_per_item,
-                     std::vector<DecodeRow>& rows, std::vector<DecodeItem>& items, int64_t& state_parts) {
-  const auto chunk_of = [&](int64_t position) {
-    return shape.forced_chunk > 0 ? shape.forced_chunk : chunk_tokens(position);
-  };
-  for (int32_t row = 0; row < s.rows;) {
-    const int64_t position = s.position + row, chunk = chunk_of(position);
-    int32_t count = 1;
-    while (count < rows_per_item && row + count < s.rows && chunk_of(position + count) == chunk) ++count;
-    const auto first_row = int(rows.size());
-    for (int32_t i = 0; i < count; ++i) {
-      const int64_t at = position + i, begin = attention::visible(shape.mask, at, s.kv_len).begin;
-      DecodeRow r{};
-      r.q_row = int(s.row_begin + row + i);
-      r.position = int(at), r.begin = int(begin);
-      r.first_chunk = int(begin / chunk);
-      r.parts = int(at / chunk) - r.first_chunk + 1;
-      if (r.parts > 1) {
-        r.state_base = int(state_parts) - r.first_chunk;
-        state_parts += r.parts;
-      }
-      rows.push_back(r);
-    }
-    const int64_t begin = rows[size_t(first_row)].begin, end = position + count;
-    for (int64_t c = begin / chunk; c * chunk < end; ++c) {
-      DecodeItem item{};
-      item.first_row = first_row, item.rows = count;
-      item.token_begin = int(std::max(begin, c * chunk)),
-      item.token_end = int(std::min(end, (c + 1) * chunk));
-      item.chunk = int(c), item.table = table, item.fresh = int(s.position);
-      items.push_back(item);
-    }
-    row += count;
-  }
 }
 
 int64_t tiles(const DecodeItem& item) {
@@ -95,8 +67,8 @@ void order_items(const std::vector<DecodeItem>& items, std::vector<DecodeItem>& 
                    [](const DecodeItem& a, const DecodeItem& b) { return tiles(a) > tiles(b); });
 }
 
-void add_prompt_tiles(const QueryRows& s, int32_t table, const ScheduleShape& shape, int rows_per_item,
-                      std::vector<PromptItem>& items) {
+void add_prompt_tiles(const QueryRows& s, int32_t table, int32_t mask, const ScheduleShape& shape,
+                      int rows_per_item, std::vector<PromptItem>& items, std::vector<PromptMask>& masks) {
   for (int32_t row = 0; row < s.rows; row += rows_per_item) {
     PromptItem item{};
     item.q_row = int(s.row_begin + row), item.rows = std::min(rows_per_item, s.rows - row);
@@ -104,10 +76,85 @@ void add_prompt_tiles(const QueryRows& s, int32_t table, const ScheduleShape& sh
     item.token_begin = int(attention::visible(shape.mask, s.position + row, s.kv_len).begin);
     item.token_end = int(attention::visible(shape.mask, s.position + row + item.rows - 1, s.kv_len).end);
     items.push_back(item);
+    if (!shape.prompt_masks) continue;
+    PromptMask m{kNoMask, 0, 0, 0};
+    if (!s.mask.empty())
+      m.begin = int(s.mask_begin), m.words = int(s.mask_words()), m.at = mask + row * m.words;
+    masks.push_back(m);
   }
 }
 
 }  // namespace
+
+void Schedule::add_decode_blocks(const QueryRows& s, int32_t table, int32_t mask, const ScheduleShape& shape,
+                                 int rows_per_block, Schedule& to) {
+  const auto chunk_of = [&](int64_t position) {
+    return shape.forced_chunk > 0 ? shape.forced_chunk : chunk_tokens(position);
+  };
+  for (int32_t row = 0; row < s.rows;) {
+    const int64_t position = s.position + row, chunk = chunk_of(position);
+    int32_t count = 1;
+    while (count < rows_per_block && row + count < s.rows && chunk_of(position + count) == chunk) ++count;
+    const auto first_row = int(to.decode_rows.size());
+    for (int32_t i = 0; i < count; ++i) {
+      const int64_t at = position + i, begin = attention::visible(shape.mask, at, s.kv_len).begin;
+      DecodeRow r{};
+      r.q_row = int(s.row_begin + row + i);
+      r.position = int(at), r.begin = int(begin);
+      r.first_chunk = int(begin / chunk);
+      r.parts = int(at / chunk) - r.first_chunk + 1;
+      if (r.parts > 1) {
+        r.state_base = int(to.state_parts) - r.first_chunk;
+        to.state_parts += r.parts;
+      }
+      r.mask_begin = s.mask.empty() ? kNoMask : int(s.mask_begin);
+      r.mask_at = s.mask.empty() ? 0 : mask + (row + i) * int(s.mask_words());
+      to.decode_rows.push_back(r);
+    }
+    to.blocks_.push_back({first_row, count, chunk, to.decode_rows[size_t(first_row)].begin, position + count,
+                          table, int32_t(s.position)});
+    // Shared are whole chunks that all rows of the block see and that lie in the cache from earlier steps.
+    attention::PrefixReader reader;
+    if (shape.shared_vectors > 0 && chunk % shape.page_tokens == 0 && to.decode_rows.back().begin == 0)
+      reader = {s.block_table.data(), chunk / shape.page_tokens, std::min(s.position, s.open_end()) / chunk};
+    to.readers_.push_back(reader);
+    row += count;
+  }
+}
+
+void Schedule::gather_shared(const ScheduleShape& shape) {
+  const int most_rows = shape.shared_vectors / (shape.mask.heads / shape.mask.kv_heads);
+  attention::find_shared_prefixes(readers_, prefixes_);
+  struct List {
+    int first, rows;
+  };
+  std::vector<List> lists;
+  for (const attention::SharedUnits& group : prefixes_.groups) {
+    const auto members =
+        std::span(prefixes_.members).subspan(size_t(group.first_member), size_t(group.members));
+    // The group's rows in lists of what one item takes; items of a chunk follow each other, so that its keys
+    // and values are in the second-level cache.
+    lists.clear();
+    for (const int32_t b : members) {
+      const Block& block = blocks_[size_t(b)];
+      if (lists.empty() || lists.back().rows + block.rows > most_rows)
+        lists.push_back({int(shared_rows.size()), 0});
+      for (int i = 0; i < block.rows; ++i) shared_rows.push_back(block.first_row + i);
+      lists.back().rows += block.rows;
+    }
+    const Block& any = blocks_[size_t(members[0])];
+    for (int64_t unit = group.begin; unit < group.end; ++unit)
+      for (const List& list : lists) {
+        DecodeItem item{};
+        item.first_row = list.first, item.rows = list.rows;
+        item.token_begin = int(unit * any.chunk), item.token_end = int((unit + 1) * any.chunk);
+        item.chunk = int(unit), item.table = any.table, item.fresh = std::numeric_limits<int>::max();
+        unordered_.push_back(item);
+      }
+  }
+  order_items(unordered_, shared_items);
+  unordered_.clear();
+}
 
 int64_t chunk_tokens(int64_t position) {
   for (const ChunkRule& rule : kChunkRules)
@@ -130,9 +177,12 @@ int64_t most_chunks(int64_t rows, int64_t tokens) {
 }
 
 void make_schedule(const AttentionPlan& plan, std::span<const RowClass> classes,
-                   std::span<const int32_t> table_starts, const ScheduleShape& shape, Schedule& schedule) {
+                   std::span<const int32_t> table_starts, const ScheduleShape& shape, Schedule& schedule,
+                   std::span<const int32_t> mask_starts) {
   schedule.decode_rows.clear(), schedule.decode_items.clear(), schedule.prompt_items.clear();
-  schedule.unordered_.clear(), schedule.tiles_.clear();
+  schedule.shared_items.clear(), schedule.shared_rows.clear(), schedule.prompt_masks.clear();
+  schedule.unordered_.clear(), schedule.tiles_.clear(), schedule.tile_masks_.clear();
+  schedule.blocks_.clear(), schedule.readers_.clear();
   schedule.state_parts = 0;
   const attention::MaskShape& mask = shape.mask;
   if (mask.kv_heads <= 0 || mask.heads <= 0 || mask.heads % mask.kv_heads != 0)
@@ -151,21 +201,42 @@ void make_schedule(const AttentionPlan& plan, std::span<const RowClass> classes,
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
     const QueryRows& s = plan.sequences[i];
     check_sequence(s, i, classes[i], shape);
+    const int32_t first_word = mask_starts.empty() ? 0 : mask_starts[i];
     if (classes[i] == RowClass::decode)
-      add_decode_rows(s, table_starts[i], shape, decode_rows, schedule.decode_rows, schedule.unordered_,
-                      schedule.state_parts);
+      Schedule::add_decode_blocks(s, table_starts[i], first_word, shape, decode_rows, schedule);
     else
-      add_prompt_tiles(s, table_starts[i], shape, prompt_rows, schedule.tiles_);
+      add_prompt_tiles(s, table_starts[i], first_word, shape, prompt_rows, schedule.tiles_,
+                       schedule.tile_masks_);
+  }
+  if (shape.shared_vectors > 0) schedule.gather_shared(shape);
+  for (size_t b = 0; b < schedule.blocks_.size(); ++b) {
+    const Schedule::Block& block = schedule.blocks_[b];
+    const int64_t shared = shape.shared_vectors > 0 ? schedule.prefixes_.shared[b] : 0;
+    for (int64_t c = std::max(shared, block.begin / block.chunk); c * block.chunk < block.end; ++c) {
+      DecodeItem item{};
+      item.first_row = block.first_row, item.rows = block.rows;
+      item.token_begin = int(std::max(block.begin, c * block.chunk));
+      item.token_end = int(std::min(block.end, (c + 1) * block.chunk));
+      item.chunk = int(c), item.table = block.table, item.fresh = block.fresh;
+      schedule.unordered_.push_back(item);
+    }
   }
   order_items(schedule.unordered_, schedule.decode_items);
 
-  const auto tokens = [](const PromptItem& item) { return item.token_end - item.token_begin; };
-  std::stable_sort(schedule.tiles_.begin(), schedule.tiles_.end(),
-                   [&](const PromptItem& a, const PromptItem& b) { return tokens(a) > tokens(b); });
-  schedule.prompt_items.reserve(schedule.tiles_.size() * size_t(mask.kv_heads));
-  for (PromptItem item : schedule.tiles_)
-    for (item.kv_head = 0; item.kv_head < mask.kv_heads; ++item.kv_head)
+  const std::vector<PromptItem>& tiles = schedule.tiles_;
+  std::vector<int32_t>& order = schedule.tile_order_;
+  order.resize(tiles.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto tokens = [&](int32_t i) { return tiles[size_t(i)].token_end - tiles[size_t(i)].token_begin; };
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return tokens(a) > tokens(b); });
+  schedule.prompt_items.reserve(tiles.size() * size_t(mask.kv_heads));
+  for (const int32_t i : order) {
+    PromptItem item = tiles[size_t(i)];
+    for (item.kv_head = 0; item.kv_head < mask.kv_heads; ++item.kv_head) {
       schedule.prompt_items.push_back(item);
+      if (shape.prompt_masks) schedule.prompt_masks.push_back(schedule.tile_masks_[size_t(i)]);
+    }
+  }
 }
 
 }  // namespace cairn::cuda

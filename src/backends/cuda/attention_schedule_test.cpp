@@ -129,6 +129,65 @@ TEST(AttentionSchedule, CoversEveryTokenOnce) {
     }
 }
 
+// Rows of sequences that begin with the same pages are read together; every (row, token) still once.
+TEST(AttentionSchedule, GathersRowsThatReadTheSamePages) {
+  std::mt19937 random(7);
+  for (const int group : {1, 4, 8}) {
+    Batch batch;
+    std::vector<std::vector<int32_t>> tables;
+    int32_t next = 0;
+    for (int i = 0; i < 30; ++i) {
+      const int64_t length = 100 + int64_t(random() % 9000);
+      batch.add(length, int32_t(1 + random() % 3), RowClass::decode);
+      std::vector<int32_t> pages(size_t(length / 32 + 1));
+      for (int32_t& page : pages) page = next++;
+      if (i % 3 != 0) {
+        const auto& from = tables[random() % tables.size()];
+        std::copy_n(from.begin(), random() % std::min(from.size(), pages.size()), pages.begin());
+      }
+      tables.push_back(pages);
+    }
+    for (size_t i = 0; i < tables.size(); ++i) batch.plan.sequences[i].block_table = tables[i];
+    const ScheduleShape alone{.mask = {2 * group, 2, 0, true}};
+    ScheduleShape gathered = alone;
+    gathered.shared_vectors = 32, gathered.page_tokens = 32;
+    Schedule a, b;
+    make_schedule(batch.plan, batch.classes, batch.tables, alone, a);
+    make_schedule(batch.plan, batch.classes, batch.tables, gathered, b);
+    EXPECT_TRUE(a.shared_items.empty());
+    EXPECT_FALSE(b.shared_items.empty());
+    ASSERT_EQ(a.decode_rows.size(), b.decode_rows.size());
+    const auto reads = [](const Schedule& s) {
+      std::map<std::pair<int, int>, std::vector<std::pair<int, int>>> all;  // (row, chunk) -> tokens
+      for (const DecodeItem& i : s.decode_items)
+        for (int r = i.first_row; r < i.first_row + i.rows; ++r)
+          if (s.decode_rows[size_t(r)].parts > i.chunk)
+            all[{r, i.chunk}].push_back(
+                {i.token_begin, std::min(i.token_end, s.decode_rows[size_t(r)].position + 1)});
+      for (const DecodeItem& i : s.shared_items)
+        for (int r = i.first_row; r < i.first_row + i.rows; ++r)
+          all[{s.shared_rows[size_t(r)], i.chunk}].push_back({i.token_begin, i.token_end});
+      return all;
+    };
+    EXPECT_EQ(reads(a), reads(b));
+    for (const DecodeItem& i : b.shared_items) {
+      EXPECT_LE(i.rows * group, 32);
+      for (int r = i.first_row; r < i.first_row + i.rows; ++r) {
+        const DecodeRow& row = b.decode_rows[size_t(b.shared_rows[size_t(r)])];
+        EXPECT_EQ(chunk_tokens(row.position), i.token_end - i.token_begin);
+        // The sequence whose row it is has the item's pages there.
+        size_t owner = 0;
+        while (batch.plan.sequences[owner].row_begin + batch.plan.sequences[owner].rows <= row.q_row) ++owner;
+        EXPECT_LE(i.token_end, batch.plan.sequences[owner].position);
+        const auto& pages = tables[owner];
+        const auto& read = tables[size_t(i.table / 1000)];
+        EXPECT_TRUE(std::equal(pages.begin() + i.token_begin / 32, pages.begin() + i.token_end / 32,
+                               read.begin() + i.token_begin / 32));
+      }
+    }
+  }
+}
+
 TEST(AttentionSchedule, CutsARowByItsPositionAlone) {
   const ScheduleShape shape{.mask = {8, 2, 0, true}};
   const auto parts_of = [&](const Batch& batch, int q_row) {
@@ -225,6 +284,13 @@ TEST(AttentionSchedule, RefusesWhatCannotBe) {
   Batch late = good;
   late.plan.sequences[0].position = 9;
   refuse(late, {.mask = {32, 8, 0, true}}, "2 rows from row 0 at position 9, but its cache holds 10");
+  const std::vector<uint32_t> words(3);
+  Batch masked = good;
+  masked.plan.sequences[0].mask = words;
+  refuse(masked, {.mask = {32, 8, 0, true}},
+         "the mask of sequence 0 has 3 words; 2 rows of 10 tokens need 2");
+  masked.plan.sequences[0].mask_begin = 11;
+  refuse(masked, {.mask = {32, 8, 0, true}}, "begins at token 11, but its cache holds 10");
   Batch short_classes = good;
   short_classes.classes.clear();
   refuse(short_classes, {.mask = {32, 8, 0, true}}, "1 sequences, but 0 classes");

@@ -15,6 +15,11 @@
 // The products have the tokens as rows of 16 and the query vectors as columns of 8: S' = K Q', Y' = V' P'. A
 // group of 4 or 8 heads wastes half or nothing, against three quarters or half if the vectors were the rows.
 //
+// SHARED 1: items of rows of any sequences that read the same pages (attention/shared_prefix.h), up to
+// VECTORS query vectors at a time, which lie in shared memory. Each vector's arithmetic is that of SHARED 0
+// with as many WARPS and the same TILE: the states are the same to the bit. Keys and values come mostly from
+// the second-level cache then, and a matrix read from shared memory serves VECTORS / 8 products.
+//
 // Dropped: a warp per chunk, with four to eight times as many states: 3.69 TB/s at 64 x 4096 where the device
 // is to be full at batch 1 too. Joining the chunks in the block that ends last: its fence waits for the
 // copies under way, 2.4 us per item.
@@ -37,7 +42,13 @@ using namespace cairn::cuda;
 #define PAGE 32
 #endif
 #ifndef VECTORS
-#define VECTORS 8  // query vectors of an item, 8 or 16
+#define VECTORS 8  // query vectors of an item, 8 or 16; 16 or 32 if SHARED
+#endif
+#ifndef SHARED
+#define SHARED 0
+#endif
+#ifndef JOINED
+#define JOINED VECTORS  // query vectors whose states are joined at once
 #endif
 #ifndef WARPS
 #define WARPS 8
@@ -68,6 +79,9 @@ constexpr int kUnpackedBytes =
     CACHE_BYTES ? kTile * (kStrideK > kStrideV ? kStrideK : kStrideV) : 0;  // per warp
 constexpr int kThreads = WARPS * 32, kStep = kTile * WARPS;
 constexpr int kQuads = DIM_V / 4;
+constexpr int kPasses = VECTORS / JOINED;
+constexpr int kStrideQ = (DIM_K / 8 | 1) * 16;  // bytes of a query in shared memory
+static_assert(!SHARED || kN % 2 == 0, "");
 constexpr int kOutStride = DIM_V + 4;  // floats: the four vectors that a warp stores at once fill all banks
 static_assert(!CACHE_BYTES || (DIM_K % 32 == 0 && DIM_V % 32 == 0 && PAGE >= 16), "");
 static_assert(DIM_K % 16 == 0 && DIM_V % 16 == 0, "head sizes are multiples of 16");
@@ -204,8 +218,9 @@ struct Joined {
   float4 v;
   float most, sum;
 };
-DEVICE void add_state(Joined& j, float4 v, float most, float sum) {
-  const float weight = exp2_approximate(most - j.most);
+// shift: the state's largest logit less the joint one.
+DEVICE void add_state(Joined& j, float4 v, float shift, float sum) {
+  const float weight = exp2_approximate(shift);
   j.v.x += weight * v.x, j.v.y += weight * v.y, j.v.z += weight * v.z, j.v.w += weight * v.w;
   j.sum += weight * sum;
 }
@@ -229,6 +244,9 @@ DEVICE void finish(Joined j, const DecodeRow* row, int q_head, int quad, bf16* y
 struct Item {
   int first_row, rows, token_begin, token_end, chunk, kv_head, slice;
 };
+DEVICE const DecodeRow* row_of(const DecodeRow* rows, const i32* list, const Item& item, int row) {
+  return rows + (SHARED ? list[item.first_row + row] : item.first_row + row);
+}
 DEVICE Item read_item(const DecodeItem* items, int index) {
   const DecodeItem* item = items + index / (KV_HEADS * kSlices);
   return {item->first_row, item->rows,  item->token_begin,
@@ -244,11 +262,15 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   __shared__ float warp_most[WARPS][VECTORS], warp_sum[WARPS][VECTORS];
   u8* const own_ring = shared + (threadIdx.x / 32) * (STAGES * kStageBytes);
   u8* const unpacked = shared + WARPS * STAGES * kStageBytes + (threadIdx.x / 32) * kUnpackedBytes;
-  float* warp_out =  // [WARPS][VECTORS][kOutStride]
+  float* warp_out =  // [WARPS][JOINED][kOutStride]
       reinterpret_cast<float*>(shared + WARPS * (STAGES * kStageBytes + kUnpackedBytes));
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-  const int total = head->decode_items * (KV_HEADS * kSlices);
-  const auto* items = reinterpret_cast<const DecodeItem*>(plan + head->decode_items_at);
+  u8* const queries = reinterpret_cast<u8*>(warp_out + WARPS * JOINED * kOutStride);  // if SHARED
+  const int total = (SHARED ? head->shared_items : head->decode_items) * (KV_HEADS * kSlices);
+  const auto* items =
+      reinterpret_cast<const DecodeItem*>(plan + (SHARED ? head->shared_items_at : head->decode_items_at));
+  const auto* list = reinterpret_cast<const i32*>(plan + head->shared_rows_at);
+  const auto* masks = reinterpret_cast<const u32*>(plan + head->masks_at);
   const auto* rows = reinterpret_cast<const DecodeRow*>(plan + head->decode_rows_at);
   const auto* tables = reinterpret_cast<const i32*>(plan + head->tables_at);
   const u32 ring = shared_address(own_ring);
@@ -269,37 +291,61 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   if (!waited) wait_for_previous();
   waited = true;
 
-  u32 query[kN][DIM_K / 16][2];
-  // Columns 2 t and 2 t + 1 of each product: their tokens and slopes.
-  int first[kN][2], last[kN][2];
+  u32 query[SHARED ? 1 : kN][DIM_K / 16][2];
+  // Columns 2 t and 2 t + 1 of each product: their tokens, where a mask begins, and slopes. All rows of a
+  // shared item see all its tokens.
+  int first[kN][2], last[kN][2], open_end[kN][2], mask_at[kN][2];
   float slope[kN][2];
   const auto load_query = [&](const Item& item) {
+    if (SHARED)
+      for (int at = threadIdx.x; at < VECTORS * (DIM_K / 8); at += kThreads) {
+        const int column = at / (DIM_K / 8), eight = at % (DIM_K / 8);
+        const Vector v = vector_of(column, item.rows, item.slice);
+        uint4 x = {0, 0, 0, 0};
+        if (v.valid) {
+          const bf16* from = q + row_of(rows, list, item, v.row)->q_row * q_stride +
+                             (item.kv_head * GROUP + v.head) * DIM_K + eight * 8;
+          x = *reinterpret_cast<const uint4*>(from);
+          x = {query_pair(x.x), query_pair(x.y), query_pair(x.z), query_pair(x.w)};
+        }
+        *reinterpret_cast<uint4*>(queries + column * kStrideQ + eight * 16) = x;
+      }
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
-      const Vector own = vector_of(n * 8 + g, item.rows, item.slice);
-      const bf16* from = q;
-      if (own.valid)
-        from += rows[item.first_row + own.row].q_row * q_stride + (item.kv_head * GROUP + own.head) * DIM_K;
+      if (!SHARED) {
+        const Vector own = vector_of(n * 8 + g, item.rows, item.slice);
+        const bf16* from = q;
+        if (own.valid)
+          from +=
+              row_of(rows, list, item, own.row)->q_row * q_stride + (item.kv_head * GROUP + own.head) * DIM_K;
 #pragma unroll
-      for (int k = 0; k < DIM_K / 16; ++k) {
-        query[n][k][0] = own.valid ? query_pair(load_pair(from + k * 16 + 2 * t)) : 0;
-        query[n][k][1] = own.valid ? query_pair(load_pair(from + k * 16 + 2 * t + 8)) : 0;
+        for (int k = 0; k < DIM_K / 16; ++k) {
+          query[n % (SHARED ? 1 : kN)][k][0] = own.valid ? query_pair(load_pair(from + k * 16 + 2 * t)) : 0;
+          query[n % (SHARED ? 1 : kN)][k][1] =
+              own.valid ? query_pair(load_pair(from + k * 16 + 2 * t + 8)) : 0;
+        }
       }
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         const Vector v = vector_of(n * 8 + 2 * t + c, item.rows, item.slice);
-        first[n][c] = v.valid ? rows[item.first_row + v.row].begin : 0;
-        last[n][c] = v.valid ? rows[item.first_row + v.row].position : 0x7fffffff;
+        const DecodeRow* row = row_of(rows, list, item, v.valid ? v.row : 0);
+        last[n][c] = v.valid ? row->position : 0x7fffffff;
+        if (!SHARED) {
+          first[n][c] = v.valid ? row->begin : 0;
+          open_end[n][c] = v.valid ? min(row->position, row->mask_begin - 1) : 0x7fffffff;
+          mask_at[n][c] = row->mask_at;
+        }
         slope[n][c] = ALIBI && v.valid ? slopes[item.kv_head * GROUP + v.head] * LOG2E : 0.f;
       }
     }
   };
 
-  // The next item is read while this one's tiles are computed, its queries while this one's states are
+  // The next item is read while this one's tiles are computed, its queries before this one's states are
   // joined.
   int stage = 0;
   Item upcoming{};
   if (blockIdx.x < total) upcoming = read_item(items, blockIdx.x), load_query(upcoming);
+  if (SHARED) __syncthreads();
 #pragma unroll 1
   for (int index = blockIdx.x; index < total; index += gridDim.x) {
     const Item item = upcoming;
@@ -345,8 +391,21 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
         for (int m = 0; m < kM; ++m) {
           u32 a[4];
           load_matrices(a, keys + (m * 16 + lane % 16) * kStrideK + (k * 2 + lane / 16) * 16);
+          if (SHARED) {
 #pragma unroll
-          for (int n = 0; n < kN; ++n) mma_pair(s[k % 2][m][n], a, query[n][k][0], query[n][k][1]);
+            for (int n = 0; n < kN; n += 2) {
+              u32 b[4];
+              load_matrices(b, shared_address(queries) + ((n + lane / 16) * 8 + lane % 8) * kStrideQ +
+                                   (k * 2 + lane / 8 % 2) * 16);
+              mma_pair(s[k % 2][m][n], a, b[0], b[1]);
+              mma_pair(s[k % 2][m][n + 1], a, b[2], b[3]);
+            }
+          } else {
+#pragma unroll
+            for (int n = 0; n < kN; ++n)
+              mma_pair(s[k % 2][m][n], a, query[n % (SHARED ? 1 : kN)][k][0],
+                       query[n % (SHARED ? 1 : kN)][k][1]);
+          }
         }
       __syncwarp();
       next_tile(fetch, total, items, tables, warp, lane, waited);
@@ -356,8 +415,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
       for (int n = 0; n < kN; ++n)
 #pragma unroll
-        for (int c = 0; c < 2; ++c) seen = seen && first[n][c] <= token && last[n][c] >= token + kTile - 1;
-      const bool whole = __all_sync(0xffffffffu, seen);
+        for (int c = 0; c < 2; ++c)
+          seen = seen && first[n][c] <= token && open_end[n][c] >= token + kTile - 1;
+      const bool whole = SHARED || __all_sync(0xffffffffu, seen);
 
       u32 p[kM][kN][2];
 #pragma unroll
@@ -370,7 +430,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
             const int at = token + i * 8 + g;
             const float score = s[0][i / 2][n][i % 2 * 2 + c] + s[1][i / 2][n][i % 2 * 2 + c];
             x[i] = comparable(rule, score, slope[n][c], at - last[n][c]);
-            if (!whole && (at < first[n][c] || at > last[n][c])) x[i] = -INFINITE;
+            if (!whole &&
+                (at < first[n][c] || at > last[n][c] || masked(masks, mask_at[n][c], open_end[n][c], at)))
+              x[i] = -INFINITE;
           }
           float tile_most = fmaxf(x[0], x[1]);
           if (kM == 2) tile_most = fmaxf(tile_most, fmaxf(x[2 * kM - 2], x[2 * kM - 1]));
@@ -420,47 +482,53 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       stage = stage + 1 == STAGES ? 0 : stage + 1;
     }
 
-    if (next < total) load_query(upcoming);
-    __syncthreads();  // the states of the item before have been read
+    if (!SHARED && next < total) load_query(upcoming);
 #pragma unroll
-    for (int n = 0; n < kN; ++n)
+    for (int pass = 0; pass < kPasses; ++pass) {
+      __syncthreads();  // the states before have been read, and the queries
+      if (SHARED && pass == 0 && next < total) load_query(upcoming);
 #pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        float lanes = sum[n][c];
-        lanes += __shfl_xor_sync(0xffffffffu, lanes, 4);
-        lanes += __shfl_xor_sync(0xffffffffu, lanes, 8);
-        lanes += __shfl_xor_sync(0xffffffffu, lanes, 16);
-        const int column = n * 8 + 2 * t + c;
-        if (g == 0) warp_most[warp][column] = most[n][c], warp_sum[warp][column] = lanes;
-        float* to = warp_out + (warp * VECTORS + column) * kOutStride + g;
+      for (int n = pass * (JOINED / 8); n < (pass + 1) * (JOINED / 8); ++n)
 #pragma unroll
-        for (int d = 0; d < DIM_V / 16; ++d) to[d * 16] = out[d][n][c], to[d * 16 + 8] = out[d][n][c + 2];
-      }
-    __syncthreads();
+        for (int c = 0; c < 2; ++c) {
+          float lanes = sum[n][c];
+          lanes += __shfl_xor_sync(0xffffffffu, lanes, 4);
+          lanes += __shfl_xor_sync(0xffffffffu, lanes, 8);
+          lanes += __shfl_xor_sync(0xffffffffu, lanes, 16);
+          const int column = n * 8 + 2 * t + c;
+          if (g == 0) warp_most[warp][column] = most[n][c], warp_sum[warp][column] = lanes;
+          float* to = warp_out + (warp * JOINED + column % JOINED) * kOutStride + g;
+#pragma unroll
+          for (int d = 0; d < DIM_V / 16; ++d) to[d * 16] = out[d][n][c], to[d * 16 + 8] = out[d][n][c + 2];
+        }
+      __syncthreads();
 #pragma unroll 1
-    for (int at = threadIdx.x; at < VECTORS * kQuads; at += kThreads) {
-      const int column = at / kQuads, quad = at % kQuads;
-      const Vector v = vector_of(column, item.rows, item.slice);
-      if (!v.valid) continue;
-      const DecodeRow* row = rows + item.first_row + v.row;
-      if (u32(item.chunk - row->first_chunk) >= u32(row->parts))
-        continue;  // the row sees nothing of the chunk
-      Joined j{};
-      j.most = warp_most[0][column];
+      for (int at = threadIdx.x; at < JOINED * kQuads; at += kThreads) {
+        const int column = pass * JOINED + at / kQuads, quad = at % kQuads;
+        const Vector v = vector_of(column, item.rows, item.slice);
+        if (!v.valid) continue;
+        const DecodeRow* row = row_of(rows, list, item, v.row);
+        if (u32(item.chunk - row->first_chunk) >= u32(row->parts))
+          continue;  // the row sees nothing of the chunk
+        Joined j{};
+        j.most = warp_most[0][column];
 #pragma unroll
-      for (int w = 1; w < WARPS; ++w) j.most = fmaxf(j.most, warp_most[w][column]);
+        for (int w = 1; w < WARPS; ++w) j.most = fmaxf(j.most, warp_most[w][column]);
+        const float base = j.most == -INFINITE ? 0.f : j.most;  // a mask may hide all
 #pragma unroll
-      for (int w = 0; w < WARPS; ++w)
-        add_state(j,
-                  *reinterpret_cast<const float4*>(warp_out + (w * VECTORS + column) * kOutStride + quad * 4),
-                  warp_most[w][column], warp_sum[w][column]);
-      const int q_head = item.kv_head * GROUP + v.head;
-      if (row->parts == 1) {
-        finish(j, row, q_head, quad, y, y_stride, lse, sinks);
-      } else {
-        const i64 vector = i64(row->state_base + item.chunk) * kHeads + q_head;
-        *reinterpret_cast<float4*>(states + vector * DIM_V + quad * 4) = j.v;
-        if (quad == 0) state_sums[vector * 2] = j.most, state_sums[vector * 2 + 1] = j.sum;
+        for (int w = 0; w < WARPS; ++w)
+          add_state(j,
+                    *reinterpret_cast<const float4*>(warp_out + (w * JOINED + column % JOINED) * kOutStride +
+                                                     quad * 4),
+                    warp_most[w][column] - base, warp_sum[w][column]);
+        const int q_head = item.kv_head * GROUP + v.head;
+        if (!SHARED && row->parts == 1) {
+          finish(j, row, q_head, quad, y, y_stride, lse, sinks);
+        } else {
+          const i64 vector = i64(row->state_base + item.chunk) * kHeads + q_head;
+          *reinterpret_cast<float4*>(states + vector * DIM_V + quad * 4) = j.v;
+          if (quad == 0) state_sums[vector * 2] = j.most, state_sums[vector * 2 + 1] = j.sum;
+        }
       }
     }
   }

@@ -61,6 +61,12 @@ DEVICE float logit(const LogitRule& rule, float score, float slope, int distance
   return x;
 }
 
+// Whether a mask that begins behind token open_end says that the row does not see token `at`.
+DEVICE bool masked(const u32* masks, int mask_at, int open_end, int at) {
+  const int bit = at - open_end - 1;
+  return bit >= 0 && !(masks[mask_at + bit / 32] >> (bit % 32) & 1);
+}
+
 // Where a logit is a multiple of the score (scale > 0), the largest one is sought among the scores, and a
 // probability is one multiply-add and one exp2.
 constexpr bool kPlainLogit = !SOFTCAP && !ALIBI;

@@ -39,6 +39,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
   __syncthreads();
 #pragma unroll
   for (int w = 0; w < kThreads / 32; ++w) most = fmaxf(most, warp_most[w]);
+  const float shift = most == -INFINITE ? 0.f : most;  // a mask may hide all
 
   const int group = thread / kQuads, quad = thread % kQuads;
   if (group < kGroups) {
@@ -47,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 #pragma unroll 4
     for (int c = group; c < parts; c += kGroups) {
       const i64 vector = base + i64(c) * HEADS;
-      const float weight = exp2_approximate(state_sums[vector * 2] - most);
+      const float weight = exp2_approximate(state_sums[vector * 2] - shift);
       const float4 v = *reinterpret_cast<const float4*>(states + vector * DIM_V + quad * 4);
       sum += weight * state_sums[vector * 2 + 1];
       out.x += weight * v.x, out.y += weight * v.y, out.z += weight * v.z, out.w += weight * v.w;

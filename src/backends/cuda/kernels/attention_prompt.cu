@@ -38,6 +38,9 @@ using namespace cairn::cuda;
 #ifndef WINDOW
 #define WINDOW 0  // 1: the parameter `window` counts
 #endif
+#ifndef CUSTOM_MASK
+#define CUSTOM_MASK 0  // 1: rows may have masks of their own
+#endif
 
 constexpr int kThreads = WARPS * 32;
 constexpr int kHeads = KV_HEADS * GROUP;
@@ -93,6 +96,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   const int total = head->prompt_items, workers = gridDim.x;
   const auto* items = reinterpret_cast<const PromptItem*>(plan + head->prompt_items_at);
   const auto* tables = reinterpret_cast<const i32*>(plan + head->tables_at);
+  const auto* item_masks = reinterpret_cast<const PromptMask*>(plan + head->prompt_masks_at);
+  const auto* masks = reinterpret_cast<const u32*>(plan + head->masks_at);
 
   // Items come costly ones first; dealing them forth and back evens out the blocks' sums.
 #pragma unroll 1
@@ -113,7 +118,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 
     // This thread's vectors: rows g and g + 8 of the warp's 16.
     u32 query[kQueryShared ? 1 : DIM_K / 16][4];
-    int first[2], last[2], position[2];
+    int first[2], last[2], position[2], open_end[2], mask_at[2];
     float slope[2], most[2], sum[2];
     bool valid[2];
     const bf16* from[2];
@@ -128,6 +133,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       last[r] = CAUSAL ? position[r] : item.kv_len - 1;
       if (WINDOW && !CAUSAL) last[r] = min(last[r], position[r] + window - 1);
       last[r] = min(last[r], item.kv_len - 1);
+      open_end[r] = last[r];
+      if (CUSTOM_MASK && valid[r]) {
+        const PromptMask m = item_masks[index];
+        open_end[r] = min(last[r], m.begin - 1), mask_at[r] = m.at + row * m.words;
+      }
       slope[r] = ALIBI && valid[r] ? slopes[q_head] * LOG2E : 0.f;
       most[r] = -INFINITE, sum[r] = 0;
     }
@@ -186,8 +196,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
       }
 
       const bool whole =
-          __all_sync(0xffffffffu, first[0] <= token && first[1] <= token && last[0] >= token + TILE - 1 &&
-                                      last[1] >= token + TILE - 1);
+          __all_sync(0xffffffffu, first[0] <= token && first[1] <= token && open_end[0] >= token + TILE - 1 &&
+                                      open_end[1] >= token + TILE - 1);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         float tile_most = -INFINITE;
@@ -197,7 +207,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
           for (int c = 0; c < 2; ++c) {
             const int at = token + n * 8 + 2 * t + c;
             float x = comparable(rule, s[n][2 * r + c], slope[r], at - position[r]);
-            if (!whole && (at < first[r] || at > last[r])) x = -INFINITE;
+            if (!whole && (at < first[r] || at > last[r] ||
+                           (CUSTOM_MASK && masked(masks, mask_at[r], open_end[r], at))))
+              x = -INFINITE;
             s[n][2 * r + c] = x;
             tile_most = fmaxf(tile_most, x);
           }
