@@ -26,6 +26,24 @@ Serving::Serving(engine::Service& the_service, const text::Tokenizer& the_tokeni
     chats.emplace(*chat_template, format, token_text(tokenizer.special().bos),
                   token_text(tokenizer.special().eos));
   }
+  workers.post([this] { warm_json_object(); });
+}
+
+// Most constrained requests want any JSON object. Its masks are kept with the grammar, and computing the
+// first ones takes a while for a large vocabulary.
+void Serving::warm_json_object() const {
+  constexpr std::string_view kSample =
+      R"({"a": "b\n\u00e9", "c": [1, -2.5e+3, true], "d": {"e": null}, "f": [], "g": {}})";
+  try {
+    text::GrammarMatcher matcher(grammars.json_object());
+    std::vector<uint32_t> bits((size_t(service.engine().model().vocabulary_size) + 31) / 32);
+    matcher.fill_mask(bits);
+    for (const char c : kSample) {
+      if (closing || !matcher.accept_text({&c, 1})) return;
+      matcher.fill_mask(bits);
+    }
+  } catch (const Error&) {  // a request will say what is wrong
+  }
 }
 
 bool Serving::serves(std::string_view model) const {

@@ -39,6 +39,7 @@ struct Serving {
   Serving(engine::Service&, const text::Tokenizer&, ApiOptions);
 
   bool serves(std::string_view model) const;
+  void warm_json_object() const;
   // Throws ApiError(404) for a model that is not served; nullptr and null mean the served one.
   void check_model(const Json* name) const;
 
