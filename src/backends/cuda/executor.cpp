@@ -465,6 +465,9 @@ class Executor::Step {
     for (const auto& c : calls)
       for (auto& v : product_variants(e_.device_.facts(), c, true, !scores))
         collected_->push_back(std::move(v));
+    if (!scores)
+      for (auto& v : matmul_many_variants(e_.device_.facts().capability, calls))
+        collected_->push_back(std::move(v));
   }
   void plain(Operand x, Weight weight, Weight bias, Operand y, int64_t m) {
     if (!collected_) launch_.matmul_plain(x, e_.weights_.plain(weight), e_.weights_.vector(bias), y, m);

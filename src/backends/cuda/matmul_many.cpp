@@ -20,6 +20,11 @@ struct Epilogue {
 struct Scales {
   Address x = 0, w = 0, up = 0;
 };
+struct Joined {
+  driver::TensorMap w[2], y[2];
+  Epilogue e[2];
+  int n[2];
+};
 struct Experts {
   Address begins = 0, order = 0;
   int count = 0;
@@ -37,7 +42,7 @@ int warps_n(const ManyTile& tile) { return tile.columns / 32; }
 // What a variant is made of besides its tile.
 struct Way {
   DenseRows::Element element = DenseRows::Element::bf16;
-  bool block_scales = false, y_f32 = false, gated = false, experts = false;
+  bool block_scales = false, y_f32 = false, gated = false, experts = false, joined = false;
   program::Activation activation = program::Activation::identity;
   // Boxed: results leave by the copy engine, which needs rows on 16 bytes and adds to what is in y by itself.
   bool boxed = true, added = false, capped = false;
@@ -63,6 +68,7 @@ Variant variant_of(const ManyTile& tile, const Way& way) {
   if (way.y_f32) define("OUT_F32", 1);
   if (way.gated) define("GATED", 1);
   if (way.experts) define("EXPERTS", 1);
+  if (way.joined) define("JOINED", 1);
   if (way.activation != program::Activation::identity) define("ACTIVATION", int(way.activation));
   if (tile.consumers == 0) {
     define("TILE_M", tile.rows), define("WARPS_M", warps_m(tile)), define("WARPS_N", warps_n(tile));
@@ -182,7 +188,7 @@ ManyTile choose_many_tile(const DeviceFacts& device, int64_t m, const DenseRows&
   const ManyTile* best = nullptr;
   const auto tiles = many_tiles(device.capability, w.element);
   for (const auto& tile : tiles) {
-    if (!many_tile_fits(tile, is_gated) || (beside && tile.columns > 192)) continue;
+    if (!many_tile_fits(tile, is_gated) || (beside && tile.columns > 128)) continue;
     if (!best ||
         seconds(device, tile, m, w, is_gated, experts) < seconds(device, *best, m, w, is_gated, experts))
       best = &tile;
@@ -428,6 +434,92 @@ void matmul_many_experts(KernelCache& cache, Stream& stream, const MatMulCall& c
   }
 }
 
+namespace {
+
+// Whether the products can share a launch of kernels/matmul_many_sm90.cu with this tile.
+bool can_join(std::span<const MatMulCall> calls, const ManyTile& tile) {
+  const MatMulCall& first = calls.front();
+  if (calls.size() < 2 || calls.size() > 3 || tile.consumers == 0) return false;
+  return std::all_of(calls.begin(), calls.end(), [&](const MatMulCall& c) {
+    const Way way = way_of(tile, c, c.y_stride ? c.y_stride : c.w->rows, false, false);
+    return plain(*c.w) && c.w->pieces == 1 && !c.up && way.boxed && !way.added && !way.capped && !c.add &&
+           c.x == first.x && c.m == first.m && c.w->cols == first.w->cols && c.y_f32 == first.y_f32 &&
+           c.activation == first.activation;
+  });
+}
+
+int64_t rows_together(std::span<const MatMulCall> calls) {
+  int64_t n = 0;
+  for (const auto& c : calls) n += round_up(c.w->rows, int64_t{128});
+  return n;
+}
+
+void multiply_joined(KernelCache& cache, Stream& stream, std::span<const MatMulCall> calls,
+                     const ManyTile& tile) {
+  const MatMulCall& first = calls.front();
+  const int64_t k = first.w->cols;
+  if (k % 8 != 0 || first.x % 16 != 0)
+    fail(ErrorKind::unsupported,
+         "a product of {} rows with a weight [{}, {}]: rows of both must begin on 16 bytes", first.m,
+         first.w->rows, k);
+  Joined joined{};
+  Epilogue epilogues[3];
+  driver::TensorMap w_maps[3], y_maps[3];
+  int64_t across_n = 0;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const MatMulCall& c = calls[i];
+    const int64_t n = c.w->rows, stride = c.y_stride ? c.y_stride : n;
+    epilogues[i] = {c.bias, 0, c.y, stride, c.scale, 0};
+    w_maps[i] = tensor_map(c.w->data, driver::kTensorBf16, 2, n, k, k, tile.columns);
+    y_maps[i] = tensor_map(c.y, c.y_f32 ? driver::kTensorF32 : driver::kTensorBf16, c.y_f32 ? 4 : 2, c.m, n,
+                           stride, kPieceRows);
+    across_n += ceil_div(n, tile.columns);
+    if (i > 0)
+      joined.w[i - 1] = w_maps[i], joined.y[i - 1] = y_maps[i], joined.e[i - 1] = epilogues[i],
+                   joined.n[i - 1] = int(n);
+  }
+  Way way = way_of(tile, first, epilogues[0].y_stride, false, false);
+  way.joined = true;
+  const auto x_map = tensor_map(first.x, driver::kTensorBf16, 2, first.m, k, k, tile.rows);
+  LaunchShape shape;
+  shape.grid[0] = unsigned(
+      std::min<int64_t>(ceil_div(first.m, tile.rows) * across_n, stream.device().facts().multiprocessors));
+  shape.block = unsigned(tile.consumers + 1) * 128;
+  shape.shared_bytes = unsigned(1024 + tile.stages * ((tile.rows + tile.columns) * 128 + 16) +
+                                tile.consumers * 2 * kPieceBytes);
+  shape.overlap_previous = first.overlap_previous;
+  stream.launch(cache.get(variant_of(tile, way), "matmul_many"), shape, x_map, w_maps[0], w_maps[0],
+                y_maps[0], epilogues[0], Scales{}, Experts{}, int(first.m), int(first.w->rows), int(k),
+                kTileGroup, joined);
+}
+
+}  // namespace
+
+void matmul_many(KernelCache& cache, Stream& stream, std::span<const MatMulCall> calls,
+                 ManyScratch& scratch) {
+  if (calls.empty() || calls.front().m == 0) return;
+  const auto& device = stream.device().facts();
+  if (calls.size() > 1) {
+    const ManyTile tile = choose_many_tile(device, calls.front().m,
+                                           {.n = rows_together(calls), .k = calls.front().w->cols}, false);
+    if (can_join(calls, tile)) return multiply_joined(cache, stream, calls, tile);
+  }
+  for (const auto& call : calls) matmul_many(cache, stream, call, scratch);
+}
+
+std::vector<Variant> matmul_many_variants(int capability, std::span<const MatMulCall> calls) {
+  std::vector<Variant> variants;
+  for (const auto& tile : many_tiles(capability)) {
+    if (!can_join(calls, tile)) continue;
+    Way way = way_of(tile, calls.front(), calls.front().w->rows, false, false);
+    way.joined = true;
+    variants.push_back(variant_of(tile, way));
+  }
+  for (const auto& call : calls)
+    for (auto& v : matmul_many_variants(capability, call)) variants.push_back(std::move(v));
+  return variants;
+}
+
 std::vector<Variant> matmul_many_variants(int capability, const MatMulCall& call) {
   std::vector<Variant> variants;
   const bool pairs = call.up != nullptr;
@@ -456,6 +548,7 @@ std::vector<Way> usual_ways() {
   for (const auto a : {Activation::silu, Activation::gelu_tanh})
     ways.push_back({.gated = true, .activation = a});
   ways.push_back({.y_f32 = true, .boxed = false, .capped = true});
+  ways.push_back({.joined = true}), ways.push_back({.y_f32 = true, .joined = true});
   ways.push_back({.experts = true, .boxed = false});
   ways.push_back({.gated = true, .experts = true, .activation = Activation::silu, .boxed = false});
   return ways;
@@ -466,6 +559,7 @@ void add_stock(int capability, const Way& way, std::vector<Variant>& variants) {
     if (!many_tile_fits(tile, way.gated)) continue;
     Way of_tile = way;
     if (tile.columns / (way.gated ? 2 : 1) * (way.y_f32 ? 4 : 2) % 128 != 0) of_tile.boxed = false;
+    if (way.joined && (!of_tile.boxed || tile.consumers == 0)) continue;
     auto variant = variant_of(tile, of_tile);
     if (std::find(variants.begin(), variants.end(), variant) == variants.end())
       variants.push_back(std::move(variant));

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "backends/cuda/matmul.h"
@@ -51,6 +52,10 @@ void matmul_many(KernelCache&, Stream&, const MatMulCall&, ManyScratch&);
 // piece.
 void matmul_many_experts(KernelCache&, Stream&, const MatMulCall&, const ExpertRows&, ManyScratch&);
 
+// Calls with one x and m. Those of bf16 weights that can go together do: what a small product leaves idle of
+// the device its neighbours use.
+void matmul_many(KernelCache&, Stream&, std::span<const MatMulCall>, ManyScratch&);
+
 // The same with scratch of this call alone: matmul_many_scratch() bytes, on 256. The first unpacking then
 // waits for the kernel before it.
 size_t matmul_many_scratch(const DeviceMatrix& w, bool gated);
@@ -58,6 +63,7 @@ void matmul_many(KernelCache&, Stream&, const MatMulCall&, Address scratch);
 
 // What matmul_many may ask of the cache for calls like this one and any m.
 std::vector<Variant> matmul_many_variants(int capability, const MatMulCall&);
+std::vector<Variant> matmul_many_variants(int capability, std::span<const MatMulCall>);
 
 // Rows of a weight in device memory, k elements each, on 16 bytes.
 struct DenseRows {

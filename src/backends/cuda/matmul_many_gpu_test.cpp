@@ -247,6 +247,38 @@ TEST(MatMulManyOnGpu, RefusesRowsThatDoNotBeginOn16Bytes) {
                std::exception);
 }
 
+TEST(MatMulManyOnGpu, JoinsProductsWithoutChangingABit) {
+  CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
+  const int64_t k = 1096, ns[3] = {1032, 136, 264};
+  for (const int64_t m : {1, 130, 700})
+    for (const bool y_f32 : {false, true})
+      for (const size_t together : {size_t{2}, size_t{3}}) {
+        SCOPED_TRACE(fmt::format("m {} f32 {} together {}", m, y_f32, together));
+        const auto x = gpu.upload(as_bf16(normal(size_t(m * k), fresh_seed())));
+        std::vector<DeviceMatrix> w(together);
+        std::vector<Buffer> bias, y, alone;
+        std::vector<MatMulCall> calls(together);
+        ManyScratch none;
+        for (size_t i = 0; i < together; ++i) {
+          const int64_t n = ns[i];
+          w[i].form = &form("bf16"), w[i].rows = n, w[i].cols = k, w[i].piece_bytes = size_t(n * k) * 2;
+          w[i].own = gpu.upload(as_bf16(normal(size_t(n * k), fresh_seed())));
+          w[i].data = w[i].own.address();
+          bias.push_back(gpu.upload(normal(size_t(n), fresh_seed(), 50)));
+          y.push_back(gpu.poisoned(size_t(m * n) * (y_f32 ? 4 : 2)));
+          alone.push_back(gpu.poisoned(y[i].size()));
+          calls[i].w = &w[i], calls[i].x = x.address(), calls[i].m = m, calls[i].y = alone[i].address();
+          calls[i].y_f32 = y_f32, calls[i].bias = i == 1 ? 0 : bias[i].address();
+          matmul_many(gpu.kernels, gpu.stream, calls[i], none);
+          calls[i].y = y[i].address();
+        }
+        matmul_many(gpu.kernels, gpu.stream, calls, none);
+        for (size_t i = 0; i < together; ++i)
+          EXPECT_EQ(gpu.download<uint8_t>(y[i]), gpu.download<uint8_t>(alone[i])) << i;
+      }
+}
+
 TEST(MatMulManyOnGpu, MultipliesEachRowWithItsExpert) {
   CAIRN_NEED_GPU(gpu);
   prepare(gpu);

@@ -39,9 +39,11 @@ void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> 
       begin = end;
     }
   }
-  if (decode_rows < m)
-    for (const auto& call : calls)
-      matmul_many(kernels, stream, rows_from(call, decode_rows, m - decode_rows), scratch);
+  if (decode_rows < m) {
+    std::vector<MatMulCall> prompt;
+    for (const auto& call : calls) prompt.push_back(rows_from(call, decode_rows, m - decode_rows));
+    matmul_many(kernels, stream, prompt, scratch);
+  }
 }
 
 std::vector<Variant> product_variants(const DeviceFacts& device, const MatMulCall& call, bool decode,

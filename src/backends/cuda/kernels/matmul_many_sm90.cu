@@ -52,6 +52,9 @@
 #ifndef EXPERTS
 #define EXPERTS 0
 #endif
+#ifndef JOINED  // 1: up to two more weights with results of their own, as if their columns followed
+#define JOINED 0
+#endif
 #ifndef BLOCK_SCALES  // e4m3: w_scales is [n / 128, k / 128], not [n]
 #define BLOCK_SCALES 0
 #endif
@@ -68,6 +71,11 @@ struct Scales {
   const float* x;
   const float* w;
   const float* up;
+};
+struct Joined {
+  TensorMap w[2], y[2];
+  Epilogue e[2];
+  int n[2];  // 0: none
 };
 struct Experts {
   const i32* begins;
@@ -88,6 +96,7 @@ constexpr int kPieces = BOXED ? kOutN / kPieceColumns : kOutN / 16,
               kPieceEights = BOXED ? kPieceColumns / 8 : 2;
 static_assert(kPieces * kPieceEights * 8 == kOutN, "results leave in whole pieces");
 static_assert(!kScaled || TILE_N == 128, "two sets of sums, and one weight scale per tile");
+static_assert(!JOINED || (BOXED && !EXPERTS && !GATED && !kScaled), "of plain weights only");
 static_assert(!EXPERTS || !BOXED, "a box would reach into the rows of the next expert");
 
 // Order of tiles: `group` rows of tiles at a time, column by column, so that what neighbours share stays in
@@ -96,20 +105,27 @@ struct Tiles {
   int across_m, across_n, group, m, n;
   const i32* ends;
   Experts experts;
+  int ends_n[2];  // JOINED: columns of tiles of the first weight, of the first two
   DEVICE int count() const { return across_m * across_n; }
   struct Place {
-    int row, row_end, column,
-        w_row;  // rows of x and y from `row`, below row_end; w_row: of the weight or all experts'
+    int row, row_end, column;  // of y and x: rows from `row`, below row_end
+    int w_row;                 // of the weight, or of all experts' weights
+    int which;                 // weight
   };
   DEVICE Place place(int index) const {
     const int per_group = group * across_n, first = index / per_group * group;
     const int rows = min(group, across_m - first), inside = index % per_group;
-    const int tile = first + inside % rows, column = inside / rows * kOutN;
+    const int tile = first + inside % rows;
+    int column = inside / rows * kOutN, which = 0;
+    if constexpr (JOINED) {
+      which = (inside / rows >= ends_n[0]) + (inside / rows >= ends_n[1]);
+      column -= (which == 0 ? 0 : which == 1 ? ends_n[0] : ends_n[1]) * kOutN;
+    }
     if constexpr (EXPERTS) {
       const int e = expert_of_tile(ends, experts.count, tile), before = e > 0 ? ends[e - 1] : 0;
-      return {experts.begins[e] + (tile - before) * kTileM, experts.begins[e + 1], column, e * n + column};
+      return {experts.begins[e] + (tile - before) * kTileM, experts.begins[e + 1], column, e * n + column, 0};
     }
-    return {tile * kTileM, m, column, column};
+    return {tile * kTileM, m, column, column, which};
   }
 };
 
@@ -171,9 +187,9 @@ DEVICE void multiply_scaled(float (&d)[kSums], Ring& ring, int steps, u32 tiles,
   }
 }
 
-// Up to 192 columns 128 registers a thread are enough (dealt out anew below): each scheduler keeps room for
+// Up to 128 columns 128 registers a thread are enough (dealt out anew below): each scheduler keeps room for
 // two warps of 64 that unpack the next weights meanwhile (unpack.cu).
-#if CONSUMERS == 2 && TILE_N <= 192
+#if CONSUMERS == 2 && TILE_N <= 128
 #define CAIRN_BOUNDS __launch_bounds__(512, 1)
 #define CAIRN_GROWN 168
 #else
@@ -182,11 +198,17 @@ DEVICE void multiply_scaled(float (&d)[kSums], Ring& ring, int steps, u32 tiles,
 #endif
 
 extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ TensorMap x_map,
-                                                    const __grid_constant__ TensorMap w_map,
+                                                    const __grid_constant__ TensorMap first_w_map,
                                                     const __grid_constant__ TensorMap up_map,
-                                                    const __grid_constant__ TensorMap y_map, const Epilogue e,
-                                                    const Scales scales, const Experts experts, int m, int n,
-                                                    int k, int group) {
+                                                    const __grid_constant__ TensorMap first_y_map,
+                                                    const __grid_constant__ Epilogue first_epilogue,
+                                                    const Scales scales, const Experts experts, int m,
+                                                    int first_n, int k, int group
+#if JOINED
+                                                    ,
+                                                    const __grid_constant__ Joined more
+#endif
+) {
   extern __shared__ u8 dynamic[];
   const u32 base = (shared_address(dynamic) + 1023) & ~1023u;
   const u32 staging = base + STAGES * kStageBytes;
@@ -196,9 +218,9 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
   i32* ends = reinterpret_cast<i32*>(dynamic + (empty + STAGES * 8 - shared_address(dynamic)));
 
   if (threadIdx.x == 0) {
-    prefetch_map(&x_map), prefetch_map(&w_map);
+    prefetch_map(&x_map), prefetch_map(&first_w_map);
     if (GATED) prefetch_map(&up_map);
-    if (BOXED) prefetch_map(&y_map);
+    if (BOXED) prefetch_map(&first_y_map);
     for (int s = 0; s < STAGES; ++s) {
       barrier_init(full + 8 * s, 1);
       barrier_init(empty + 8 * s, CONSUMERS * 4);  // each consumer warp
@@ -210,7 +232,12 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
   if (EXPERTS && threadIdx.x < 32) count_expert_tiles(experts.begins, experts.count, kTileM, ends);
   __syncthreads();
   const int across_m = EXPERTS ? ends[experts.count - 1] : (m + kTileM - 1) / kTileM;
-  const Tiles tiles = {across_m, (n + kOutN - 1) / kOutN, group, m, n, ends, experts};
+  const int across_n = (first_n + kOutN - 1) / kOutN;
+  Tiles tiles = {across_m, across_n, group, m, first_n, ends, experts, {across_n, across_n}};
+#if JOINED
+  tiles.ends_n[1] = across_n + (more.n[0] + kOutN - 1) / kOutN;
+  tiles.across_n = tiles.ends_n[1] + (more.n[1] + kOutN - 1) / kOutN;
+#endif
 
   if (warpgroup == 0) {
     if constexpr (CONSUMERS == 2) shrink_registers<40>();
@@ -218,6 +245,11 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
       Ring ring;
       for (int index = blockIdx.x; index < tiles.count(); index += gridDim.x) {
         const auto at = tiles.place(index);
+#if JOINED
+        const TensorMap* w_map = at.which == 0 ? &first_w_map : &more.w[at.which - 1];
+#else
+        const TensorMap* w_map = &first_w_map;
+#endif
         for (int step = 0; step < steps; ++step, ring.next()) {
           const u32 x_to = base + ring.stage * kStageBytes, w_to = x_to + kXBytes,
                     done = full + 8 * ring.stage;
@@ -225,7 +257,7 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
           barrier_wait(empty + 8 * ring.stage, ring.parity ^ 1);
           barrier_expect(done, kStageBytes);
           load_box(x_to, &x_map, column, at.row, done);
-          load_box(w_to, &w_map, column, at.w_row, done);
+          load_box(w_to, w_map, column, at.w_row, done);
           if constexpr (GATED) load_box(w_to + kWBytes / 2, &up_map, column, at.w_row, done);
         }
       }
@@ -239,6 +271,16 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
   float d[kSums];
   for (int index = blockIdx.x; index < tiles.count(); index += gridDim.x) {
     const auto at = tiles.place(index);
+#if JOINED
+    const bool is_first = at.which == 0;
+    const Epilogue& e = is_first ? first_epilogue : more.e[at.which - 1];
+    const TensorMap& y_map = is_first ? first_y_map : more.y[at.which - 1];
+    const int n = is_first ? first_n : more.n[at.which - 1];
+#else
+    const Epilogue& e = first_epilogue;
+    const TensorMap& y_map = first_y_map;
+    const int n = first_n;
+#endif
     const int of_expert = at.w_row - at.column;  // first row of w, bias and scales
     for (int c = int(thread); c < kOutN && at.column + c < n; c += 128) {
       if (kScaled && !BLOCK_SCALES) {
