@@ -188,7 +188,7 @@ ManyTile choose_many_tile(const DeviceFacts& device, int64_t m, const DenseRows&
   const ManyTile* best = nullptr;
   const auto tiles = many_tiles(device.capability, w.element);
   for (const auto& tile : tiles) {
-    if (!many_tile_fits(tile, is_gated) || (beside && tile.columns > 128)) continue;
+    if (!many_tile_fits(tile, is_gated) || (beside && tile.columns > 192)) continue;
     if (!best ||
         seconds(device, tile, m, w, is_gated, experts) < seconds(device, *best, m, w, is_gated, experts))
       best = &tile;

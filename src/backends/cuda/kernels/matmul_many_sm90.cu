@@ -187,9 +187,9 @@ DEVICE void multiply_scaled(float (&d)[kSums], Ring& ring, int steps, u32 tiles,
   }
 }
 
-// Up to 128 columns 128 registers a thread are enough (dealt out anew below): each scheduler keeps room for
+// Up to 192 columns 128 registers a thread are enough (dealt out anew below): each scheduler keeps room for
 // two warps of 64 that unpack the next weights meanwhile (unpack.cu).
-#if CONSUMERS == 2 && TILE_N <= 128
+#if CONSUMERS == 2 && TILE_N <= 192
 #define CAIRN_BOUNDS __launch_bounds__(512, 1)
 #define CAIRN_GROWN 168
 #else
@@ -201,7 +201,7 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
                                                     const __grid_constant__ TensorMap first_w_map,
                                                     const __grid_constant__ TensorMap up_map,
                                                     const __grid_constant__ TensorMap first_y_map,
-                                                    const __grid_constant__ Epilogue first_epilogue,
+                                                    const Epilogue first_epilogue,
                                                     const Scales scales, const Experts experts, int m,
                                                     int first_n, int k, int group
 #if JOINED
@@ -273,7 +273,7 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
     const auto at = tiles.place(index);
 #if JOINED
     const bool is_first = at.which == 0;
-    const Epilogue& e = is_first ? first_epilogue : more.e[at.which - 1];
+    const Epilogue e = is_first ? first_epilogue : more.e[at.which - 1];
     const TensorMap& y_map = is_first ? first_y_map : more.y[at.which - 1];
     const int n = is_first ? first_n : more.n[at.which - 1];
 #else
