@@ -3,10 +3,10 @@
 //   cuda_gemm_bench [--rows 512,2048,8192] [--shapes NxK,..] [--forms q4_k,q6_k] [--rounds 15] [--tiles]
 //   [--json FILE]
 // Columns, in TFLOP/s: cuBLASLt to bf16 and added to f32; ours to bf16, added to f32, gated (the same weight
-// as two halves), from quantized forms with their unpacking, and e4m3 with and without the rows'
-// quantization. --tiles: every tile of ours to bf16. The kinds take turns, round by round, so that the
-// clock's mood meets all of them alike; weights and rows rotate through more than L2 holds. Each number is
-// the median of the rounds.
+// as two halves), from quantized forms with their unpacking before or on the way, and e4m3 with and without
+// the rows' quantization. --tiles: every tile of ours to bf16. The kinds take turns, round by round, so that
+// the clock's mood meets all of them alike; weights and rows rotate through more than L2 holds. Each number
+// is the median of the rounds.
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -235,6 +235,12 @@ int run(int argc, char** argv) {
           MatMulCall call = to_bf16;
           call.w = &q, call.x = input(t), call.overlap_previous = true;
           matmul_many(bench.kernels, bench.stream, call, scratch);
+        });
+      for (const auto& q : packed)
+        runs.emplace_back(fmt::format("{} on the way", q.form->name), [&](int t) {
+          MatMulCall call = to_bf16;
+          call.w = &q, call.x = input(t);
+          if (can_multiply_packed(facts.capability, q)) matmul_packed(bench.kernels, bench.stream, call);
         });
       // Five in a row: all but the first unpack beside the product before them.
       for (const auto& q : packed)

@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <future>
+#include <optional>
 
-#include "backends/cuda/matmul_few.h"
 #include "backends/cuda/products.h"
 #include "backends/cuda/step_trace.h"
 #include "base/checked.h"
@@ -24,8 +24,6 @@ using program::Value;
 using program::Weight;
 
 constexpr int64_t kAlignment = 256;
-// Rows that one launch of expert_matmul_few takes.
-constexpr int64_t kMostExpertPairs = 4096;
 
 // Gate and up of the widest gated product, before they are combined.
 int64_t gated_bytes(const Program& program, const program::Bounds& bounds) {
@@ -125,6 +123,7 @@ ExecutorNeeds executor_needs(const Program& program, std::span<const codecs::Sto
   for (const auto& rope : program.ropes)
     needs.scratch += uint64_t(bounds.tokens * rope.rotary_dim * 4 + kAlignment);
   needs.scratch += uint64_t(4 * kv.pages + 8 * bounds.tokens) * 4;
+  if (!options.exact) needs.scratch += ExpertRoom::sizes(program, bounds).bytes();
   return needs;
 }
 
@@ -181,6 +180,7 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
     slopes_.push_back(offset == SIZE_MAX ? 0 : constants_.address() + offset * 4);
   stream_.synchronize();
   fused_ropes_.resize(program.instructions.size());
+  expert_roles_.resize(program.instructions.size());
   // The compiler and the weights take their seconds side by side.
   auto compiled = std::async(std::launch::async, [&] {
     if (!options.exact) prepare_fast_kernels();
@@ -198,7 +198,8 @@ Executor::~Executor() { kv_.set_page_copy(nullptr); }
 int64_t Executor::table_pages() const { return layout_->table_words; }
 
 uint64_t Executor::scratch_bytes() const {
-  return arena_.size() + gated_.size() + inputs_.size() + ropes_.size() + constants_.size();
+  return arena_.size() + gated_.size() + expert_room_.bytes() + inputs_.size() + ropes_.size() +
+         constants_.size();
 }
 
 // One run: the step's rows in the order of their class, and what each instruction launches.
@@ -356,6 +357,7 @@ class Executor::Step {
   void prepare() {
     e_.stream_.mark("the step's inputs");
     launch_.overlap = false;
+    e_.scratch_.ahead = nullptr;
     Address table = e_.ropes_.address();
     rope_tables_.clear();
     for (size_t r = 0; r < program_.ropes.size(); ++r) {
@@ -460,35 +462,52 @@ class Executor::Step {
   }
   // Collecting, a call only says which modules it will need.
   void multiply(std::span<const MatMulCall> calls, int64_t decode_rows) {
-    if (!collected_) return cuda::multiply(e_.kernels_, e_.stream_, calls, decode_rows, e_.scratch_);
-    const bool scores = decode_rows == calls.front().m;
-    for (const auto& c : calls)
-      for (auto& v : product_variants(e_.device_.facts(), c, true, !scores))
-        collected_->push_back(std::move(v));
-    if (!scores)
-      for (auto& v : matmul_many_variants(e_.device_.facts().capability, calls))
-        collected_->push_back(std::move(v));
+    if (!collected_) {
+      const auto next = next_call();
+      return cuda::multiply(e_.kernels_, e_.stream_, calls, decode_rows, e_.scratch_,
+                            next ? &*next : nullptr);
+    }
+    for (auto& v : product_variants(e_.device_.facts(), calls, decode_rows < calls.front().m))
+      collected_->push_back(std::move(v));
+  }
+  // What the next product of prompts multiplies, for its weight to be unpacked ahead: x is not known yet.
+  std::optional<MatMulCall> next_call() const {
+    const int next = decode_rows_ < sizes_.tokens ? e_.next_products_[instruction_] : -1;
+    if (next < 0) return std::nullopt;
+    const auto& operation = program_.instructions[size_t(next)].operation;
+    if (const auto* op = std::get_if<program::GatedMatMul>(&operation)) return gated_call({}, *op);
+    return calls_of({}, std::get<program::MatMul>(operation)).front();
   }
   void plain(Operand x, Weight weight, Weight bias, Operand y, int64_t m) {
     if (!collected_) launch_.matmul_plain(x, e_.weights_.plain(weight), e_.weights_.vector(bias), y, m);
   }
 
-  void execute(const program::MatMul& op) {
+  std::vector<MatMulCall> calls_of(Operand x, const program::MatMul& op) const {
     std::vector<MatMulCall> calls;
+    for (const auto& p : op.products)
+      if (e_.weights_.is_packed(p.weight)) calls.push_back(call(x, p.weight, p.bias, at(p.y), rows(op.x)));
+    return calls;
+  }
+  MatMulCall gated_call(Operand x, const program::GatedMatMul& op) const {
+    MatMulCall c = call(x, op.gate, {}, at(op.y), rows(op.x));
+    c.up = &e_.weights_.packed(op.up);
+    c.activation = op.activation;
+    return c;
+  }
+  void execute(const program::MatMul& op) {
+    Operand x = at(op.x);
     for (const auto& p : op.products) {
       if (e_.weights_.is_packed(p.weight))
-        calls.push_back(call(left_side(op.x, p.weight), p.weight, p.bias, at(p.y), rows(op.x)));
+        x = left_side(op.x, p.weight);
       else
         plain(at(op.x), p.weight, p.bias, at(p.y), rows(op.x));
     }
+    const auto calls = calls_of(x, op);
     if (!calls.empty()) multiply(calls, decode_rows_);
   }
   void execute(const program::GatedMatMul& op) {
-    if (e_.weights_.is_packed(op.gate) && e_.weights_.is_packed(op.up) &&
-        e_.weights_.packed(op.gate).form == e_.weights_.packed(op.up).form) {
-      MatMulCall c = call(left_side(op.x, op.gate), op.gate, {}, at(op.y), rows(op.x));
-      c.up = &e_.weights_.packed(op.up);
-      c.activation = op.activation;
+    if (e_.gated_together(op)) {
+      const MatMulCall c = gated_call(left_side(op.x, op.gate), op);
       return multiply({&c, 1}, decode_rows_);
     }
     const Element element = e_.elements_[size_t(op.y.id)];
@@ -524,7 +543,10 @@ class Executor::Step {
     launch_.activate(at(op.x), op.activation, at(op.y), count(op.y));
   }
   void execute(const program::GatedActivation& op) {
-    launch_.gated(at(op.gate), at(op.up), op.activation, at(op.y), count(op.y));
+    // Experts' products have joined them for the rows of prompts.
+    const bool joined = e_.expert_roles_[instruction_].kind == ExpertRole::gated;
+    const int64_t elements = joined ? count(op.y) / sizes_.tokens * decode_rows_ : count(op.y);
+    if (elements > 0) launch_.gated(at(op.gate), at(op.up), op.activation, at(op.y), elements);
   }
   void execute(const program::Add& op) { launch_.add(at(op.a), at(op.b), op.b_scale, at(op.y), count(op.y)); }
   void execute(const program::Clamp& op) { launch_.clamp(at(op.x), op.limit, at(op.y), count(op.y)); }
@@ -622,33 +644,26 @@ class Executor::Step {
                   at(op.weights).address, rows(op.scores));
   }
   void execute(const program::ExpertMatMul& op) {
-    const int64_t top_k = width(op.chosen), pairs = rows(op.chosen) * top_k;
+    const int64_t top_k = width(op.chosen), tokens = rows(op.chosen), pairs = tokens * top_k;
     if (std::all_of(op.products.begin(), op.products.end(),
-                    [&](const auto& p) { return e_.weights_.is_packed(p.weight); }))
-      return multiply_experts(op, top_k);
+                    [&](const auto& p) { return e_.weights_.is_packed(p.weight); })) {
+      const Operand x = left_side(op.x, op.products.front().weight);
+      const ExpertRole& role = e_.expert_roles_[instruction_];
+      std::vector<MatMulCall> calls;
+      for (const auto& p : op.products) calls.push_back(call(x, p.weight, p.bias, at(p.y), pairs));
+      if (collected_) {
+        for (auto& v : expert_variants(e_.device_.facts(), calls, role)) collected_->push_back(std::move(v));
+        return;
+      }
+      const ExpertChoice choice{at(op.chosen).address, top_k, op.per_choice};
+      multiply_experts(e_.kernels_, e_.stream_, calls, choice, tokens, decode_rows_, role, e_.expert_room_,
+                       e_.scratch_);
+      return;
+    }
     if (collected_) return;
     for (const auto& p : op.products)
       launch_.matmul_plain(at(op.x), e_.weights_.plain(p.weight), e_.weights_.vector(p.bias), at(p.y), pairs,
                            at(op.chosen).address, op.per_choice ? 1 : top_k);
-  }
-  // Both classes take the kernels for few rows, which read a chosen expert once for every eight rows that
-  // chose it.
-  void multiply_experts(const program::ExpertMatMul& op, int64_t top_k) {
-    const int64_t tokens = rows(op.chosen), together = kMostExpertPairs / top_k;
-    const Operand x = left_side(op.x, op.products.front().weight);
-    for (const auto& p : op.products) {
-      if (collected_)
-        collected_->push_back(
-            expert_matmul_few_variant(*e_.weights_.packed(p.weight).form, false, e_.device_.facts()));
-      for (int64_t first = 0; first < tokens && !collected_; first += together) {
-        const int64_t count = std::min(together, tokens - first), x_rows = op.per_choice ? top_k : 1;
-        MatMulCall c = call(x, p.weight, p.bias, at(p.y), count * top_k);
-        c.x += Address(first * x_rows * width(op.x) * 2);
-        c.y += Address(first * top_k * width(p.y) * bytes_of(at(p.y).element));
-        const ExpertChoice choice{at(op.chosen).address + Address(first * top_k * 4), top_k, op.per_choice};
-        expert_matmul_few(e_.kernels_, e_.stream_, {&c, 1}, choice);
-      }
-    }
   }
   void execute(const program::ExpertCombine& op) {
     launch_.expert_combine(at(op.x), at(op.weights).address, at(op.y), rows(op.y), width(op.x),
@@ -670,22 +685,44 @@ class Executor::Step {
   bool after_copy_ = true, traced_ = false;
 };
 
+bool Executor::gated_together(const program::GatedMatMul& op) const {
+  return weights_.is_packed(op.gate) && weights_.is_packed(op.up) &&
+         weights_.packed(op.gate).form == weights_.packed(op.up).form;
+}
+
 void Executor::prepare_fast_kernels() {
   uint64_t scratch = 0;
   int64_t converted = 0;
-  for (const auto& instruction : program_.instructions) {
+  expert_roles_ = expert_roles(program_, weights_);
+  next_products_.assign(program_.instructions.size(), -1);
+  int next = -1;
+  for (size_t i = program_.instructions.size(); i-- > 0;) {
+    const auto& operation = program_.instructions[i].operation;
+    next_products_[i] = next;
     const auto note = [&](Value x, Weight w, bool gated) {
       if (weights_.is_packed(w) && elements_[size_t(x.id)] == Element::f32)
         converted = std::max(converted, bounds_.of(program_.info(x).shape.front()) * program_.width(x) * 2);
-      if (weights_.is_packed(w)) scratch = std::max(scratch, matmul_many_half(weights_.packed(w), gated));
+      if (!weights_.is_packed(w)) return;
+      const DeviceMatrix& matrix = weights_.packed(w);
+      const bool on_the_way = matrix.pieces > 1 && can_multiply_packed(device_.facts().capability, matrix);
+      if (!on_the_way) scratch = std::max(scratch, matmul_many_half(matrix, gated));
     };
-    if (const auto* op = std::get_if<program::MatMul>(&instruction.operation))
-      for (const auto& p : op->products) note(op->x, p.weight, false);
-    if (const auto* op = std::get_if<program::ExpertMatMul>(&instruction.operation))
-      for (const auto& p : op->products) note(op->x, p.weight, false);
-    if (const auto* op = std::get_if<program::GatedMatMul>(&instruction.operation))
+    if (const auto* op = std::get_if<program::MatMul>(&operation)) {
+      bool any = false;
+      for (const auto& p : op->products) note(op->x, p.weight, false), any |= weights_.is_packed(p.weight);
+      next = any ? int(i) : -1;
+    }
+    if (const auto* op = std::get_if<program::ExpertMatMul>(&operation)) {
+      for (const auto& p : op->products) note(op->x, p.weight, expert_roles_[i].kind == ExpertRole::inputs);
+      next = -1;
+    }
+    if (const auto* op = std::get_if<program::GatedMatMul>(&operation)) {
       note(op->x, op->gate, true), note(op->x, op->up, false);
+      next = gated_together(*op) ? int(i) : -1;
+      if (next < 0) next_products_[i] = -1;  // two products, one after the other
+    }
   }
+  expert_room_ = ExpertRoom(device_, ExpertRoom::sizes(program_, bounds_));
   unpacked_ = Buffer(device_, 2 * scratch);
   scratch_ = {unpacked_.address(), scratch};
   converted_ = Buffer(device_, size_t(converted));

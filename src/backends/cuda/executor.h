@@ -11,6 +11,7 @@
 #include "backends/common/executor.h"
 #include "backends/cuda/attention.h"
 #include "backends/cuda/element_types.h"
+#include "backends/cuda/expert_products.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/model_weights.h"
 #include "backends/cuda/pages.h"
@@ -55,6 +56,8 @@ class Executor final : public backends::Executor {
     bool skip = false;
   };
   static std::vector<FusedRope> find_fused_ropes(const program::Program&);
+  // One kernel for gate, up and what joins them.
+  bool gated_together(const program::GatedMatMul&) const;
   void prepare_fast_kernels();
   struct Inputs;
 
@@ -75,6 +78,9 @@ class Executor final : public backends::Executor {
   Buffer constants_, unpacked_, converted_;
   ManyScratch scratch_;  // in unpacked_
   std::vector<FusedRope> fused_ropes_;
+  std::vector<ExpertRole> expert_roles_;  // per instruction
+  ExpertRoom expert_room_;
+  std::vector<int> next_products_;  // per instruction: the next one that multiplies prompts by packed weights
   std::vector<int> attention_kinds_;
   std::unique_ptr<PageMover> pages_;
   std::unique_ptr<AttentionEngine> attention_;  // null: the plain kernels

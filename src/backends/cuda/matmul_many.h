@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -16,12 +17,15 @@
 
 namespace cairn::cuda {
 
+constexpr int64_t kMostExperts = 512;  // kernels/expert_tiles.cuh
+
 // Rows of x (and y) sorted by expert: expert e has rows begins[e] to begins[e + 1] and piece e of the
 // weights, which follow one another without gaps; bias and scales likewise.
 struct ExpertRows {
   Address begins = 0;  // i32 [count + 1] on the device
-  int64_t count = 0;   // of experts, 512 at most
+  int64_t count = 0;   // of experts, kMostExperts at most
   Address order = 0;   // i32 [m]: row r of x is row order[r] of y (and add); 0: row r
+  int64_t all = 0;     // experts over which the rows of x are spread, if more than count
 };
 
 // Pairs (row of x, expert) sorted by expert for matmul_many_experts: x of the result is the call's x, its y
@@ -41,7 +45,15 @@ struct ManyScratch {
   Address data = 0;         // 2 * half_bytes, on 256; what lies there is lost
   uint64_t half_bytes = 0;  // matmul_many_half() of every weight at least
   unsigned turn = 0;
+  const DeviceMatrix* ahead = nullptr;  // whose beginning unpack_ahead() put into the last half, for m rows
+  int64_t ahead_m = 0;
   Address next() { return data + uint64_t(turn++ % 2) * half_bytes; }
+  Address last() const { return data + uint64_t((turn - 1) % 2) * half_bytes; }
+  bool take_ahead(const DeviceMatrix* w, int64_t m) {
+    const bool there = ahead == w && ahead_m == m;
+    ahead = nullptr;
+    return there;
+  }
 };
 // For this weight (and, gated, a second one like it) and any number of rows; 0 for bf16 weights.
 uint64_t matmul_many_half(const DeviceMatrix& w, bool gated);
@@ -52,17 +64,19 @@ void matmul_many(KernelCache&, Stream&, const MatMulCall&, ManyScratch&);
 // piece.
 void matmul_many_experts(KernelCache&, Stream&, const MatMulCall&, const ExpertRows&, ManyScratch&);
 
-// Calls with one x and m. Those of bf16 weights that can go together do: what a small product leaves idle of
-// the device its neighbours use.
+// Calls with one x and m. Up to three of bf16 weights go together where they can: what a small product leaves
+// idle of the device its neighbours use.
 void matmul_many(KernelCache&, Stream&, std::span<const MatMulCall>, ManyScratch&);
+// Directly after a product: unpacks beside it what the next one (the call as it will come; its x and y are
+// not read) needs first. Nothing may use the scratch in between.
+void unpack_ahead(KernelCache&, Stream&, const MatMulCall& next, ManyScratch&);
 
 // The same with scratch of this call alone: matmul_many_scratch() bytes, on 256. The first unpacking then
 // waits for the kernel before it.
 size_t matmul_many_scratch(const DeviceMatrix& w, bool gated);
 void matmul_many(KernelCache&, Stream&, const MatMulCall&, Address scratch);
 
-// What matmul_many may ask of the cache for calls like this one and any m.
-std::vector<Variant> matmul_many_variants(int capability, const MatMulCall&);
+// What matmul_many may ask of the cache for calls like these and any m.
 std::vector<Variant> matmul_many_variants(int capability, std::span<const MatMulCall>);
 
 // Rows of a weight in device memory, k elements each, on 16 bytes.
@@ -90,6 +104,10 @@ bool many_tile_fits(const ManyTile&, bool gated);
 ManyTile choose_many_tile(const DeviceFacts&, int64_t m, const DenseRows& w, bool gated, int64_t experts = 0,
                           bool beside = false);
 
+// Seconds of a product on a Hopper device; elsewhere only the comparison counts.
+double many_seconds(const DeviceFacts&, const ManyTile&, int64_t m, const DenseRows& w, bool gated,
+                    int64_t experts);
+
 struct DenseOptions {
   Address x_scales = 0;  // e4m3: f32 [m]; x is e4m3 then (quantize_rows)
   ExpertRows experts;
@@ -101,6 +119,19 @@ struct DenseOptions {
 // multiple of 16 bytes: throws Error(unsupported).
 void matmul_dense(KernelCache&, Stream&, const DenseRows& w, const DenseRows* up, const MatMulCall&,
                   const DenseOptions& = {});
+
+// The same of call.w (and call.up) in blocks of any form, unpacked on their way to the tiles: the bits are
+// those of unpack_rows() and matmul_dense(). Reads the packed weights once per tile of rows: for experts, and
+// for few rows of x.
+bool can_multiply_packed(int capability, const DeviceMatrix&);
+std::vector<ManyTile> packed_tiles();
+void matmul_packed(KernelCache&, Stream&, const MatMulCall&, const DenseOptions& = {});
+
+// Two or three products of the same rows, which joined_tile() says can share a launch; bf16 weights, calls'
+// own are not read.
+std::optional<ManyTile> joined_tile(const DeviceFacts&, std::span<const MatMulCall>);
+void matmul_dense_joined(KernelCache&, Stream&, std::span<const DenseRows>, std::span<const MatMulCall>,
+                         const ManyTile&);
 
 // x [m, k] bf16 as e4m3 [m, k] with a scale per row. k: a multiple of 8. sm_89 and later.
 void quantize_rows(KernelCache&, Stream&, Address x, int64_t m, int64_t k, Address codes, Address scales,

@@ -24,7 +24,7 @@ MatMulCall rows_from(MatMulCall call, int64_t first, int64_t count) {
 }  // namespace
 
 void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> calls, int64_t decode_rows,
-              ManyScratch& scratch) {
+              ManyScratch& scratch, const MatMulCall* next) {
   const int64_t m = calls.front().m;
   if (decode_rows > 0) {
     // Neighbours in the same form go together.
@@ -43,16 +43,18 @@ void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> 
     std::vector<MatMulCall> prompt;
     for (const auto& call : calls) prompt.push_back(rows_from(call, decode_rows, m - decode_rows));
     matmul_many(kernels, stream, prompt, scratch);
+    if (next) unpack_ahead(kernels, stream, rows_from(*next, decode_rows, m - decode_rows), scratch);
   }
 }
 
-std::vector<Variant> product_variants(const DeviceFacts& device, const MatMulCall& call, bool decode,
+std::vector<Variant> product_variants(const DeviceFacts& device, std::span<const MatMulCall> calls,
                                       bool prompt) {
   std::vector<Variant> variants;
-  if (decode)
-    variants = matmul_few_variants(*call.w->form, call.w->rows, call.w->cols, call.up != nullptr, device);
+  for (const auto& c : calls)
+    for (auto& v : matmul_few_variants(*c.w->form, c.w->rows, c.w->cols, c.up != nullptr, device))
+      variants.push_back(std::move(v));
   if (prompt)
-    for (auto& v : matmul_many_variants(device.capability, call)) variants.push_back(std::move(v));
+    for (auto& v : matmul_many_variants(device.capability, calls)) variants.push_back(std::move(v));
   return variants;
 }
 

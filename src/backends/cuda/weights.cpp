@@ -416,8 +416,10 @@ void unpack_rows(KernelCache& kernels, Stream& stream, const UnpackedRows& u, bo
   const bool beside = beside_previous && overlap_previous;
   assert(w.form->layout != Layout::blocks || u.row0 % 8 == 0);
   assert(!u.other || (u.other->form == w.form && u.other->cols == w.cols));
-  // Registers of a block beside one of matmul_many: one per multiprocessor; alone: all its threads.
-  const int64_t resident = stream.device().facts().multiprocessors * (beside ? 1 : 4);
+  // Registers of a block beside one of matmul_many: one per multiprocessor, less a few where a block of the
+  // unpacking before this one may still wait; alone: all its threads.
+  const int64_t multiprocessors = stream.device().facts().multiprocessors,
+                resident = beside ? std::max<int64_t>(multiprocessors - 4, 1) : multiprocessors * 4;
   const int64_t warps = ceil_div(u.rows, 8) * ceil_div(w.cols, 128) * (u.other ? 2 : 1);
   LaunchShape shape;
   shape.grid[0] = unsigned(std::clamp<int64_t>(ceil_div(warps, 8), 1, resident));

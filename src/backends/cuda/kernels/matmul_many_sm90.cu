@@ -18,6 +18,9 @@
 #include "activation.cuh"
 #include "expert_tiles.cuh"
 #include "hopper.cuh"
+#if PACKED
+#include "unpack_step.cuh"
+#endif
 
 #ifndef CONSUMERS
 #define CONSUMERS 2
@@ -55,6 +58,9 @@
 #ifndef JOINED  // 1: up to two more weights with results of their own, as if their columns followed
 #define JOINED 0
 #endif
+#ifndef PACKED  // 1: weights lie in blocks (weights.h, FORM_*) and are unpacked on their way to the tiles
+#define PACKED 0
+#endif
 #ifndef BLOCK_SCALES  // e4m3: w_scales is [n / 128, k / 128], not [n]
 #define BLOCK_SCALES 0
 #endif
@@ -77,6 +83,11 @@ struct Joined {
   Epilogue e[2];
   int n[2];  // 0: none
 };
+struct Packed {
+  const u8* w;
+  const u8* up;
+  i64 piece_bytes;  // of an expert
+};
 struct Experts {
   const i32* begins;
   const i32* order;  // or null: row r of x is row order[r] of y
@@ -87,6 +98,7 @@ constexpr Element kElement = Element(ELEMENT);
 constexpr bool kScaled = kElement == Element::e4m3;
 constexpr int kStepColumns = kScaled ? 128 : 64;  // of K in a stage: 128 bytes
 constexpr int kTileM = CONSUMERS * 64;
+constexpr int kFillers = PACKED ? 2 : 1;  // warpgroups that bring tiles, before those that multiply them
 constexpr int kOutN = GATED ? TILE_N / 2 : TILE_N;
 constexpr u32 kXBytes = kTileM * 128, kWBytes = TILE_N * 128, kStageBytes = kXBytes + kWBytes;
 constexpr u32 kPieceBytes = 64 * 128;  // of y on its way out: 64 rows of 128 bytes
@@ -97,6 +109,7 @@ constexpr int kPieces = BOXED ? kOutN / kPieceColumns : kOutN / 16,
 static_assert(kPieces * kPieceEights * 8 == kOutN, "results leave in whole pieces");
 static_assert(!kScaled || TILE_N == 128, "two sets of sums, and one weight scale per tile");
 static_assert(!JOINED || (BOXED && !EXPERTS && !GATED && !kScaled), "of plain weights only");
+static_assert(!PACKED || (!JOINED && !kScaled), "of packed weights only");
 static_assert(!EXPERTS || !BOXED, "a box would reach into the rows of the next expert");
 
 // Order of tiles: `group` rows of tiles at a time, column by column, so that what neighbours share stays in
@@ -110,7 +123,7 @@ struct Tiles {
   struct Place {
     int row, row_end, column;  // of y and x: rows from `row`, below row_end
     int w_row;                 // of the weight, or of all experts' weights
-    int which;                 // weight
+    int which;                 // weight, or expert
   };
   DEVICE Place place(int index) const {
     const int per_group = group * across_n, first = index / per_group * group;
@@ -123,7 +136,7 @@ struct Tiles {
     }
     if constexpr (EXPERTS) {
       const int e = expert_of_tile(ends, experts.count, tile), before = e > 0 ? ends[e - 1] : 0;
-      return {experts.begins[e] + (tile - before) * kTileM, experts.begins[e + 1], column, e * n + column, 0};
+      return {experts.begins[e] + (tile - before) * kTileM, experts.begins[e + 1], column, e * n + column, e};
     }
     return {tile * kTileM, m, column, column, which};
   }
@@ -187,9 +200,127 @@ DEVICE void multiply_scaled(float (&d)[kSums], Ring& ring, int steps, u32 tiles,
   }
 }
 
+#if PACKED
+// Half a stage (half a section of 128 columns) of eight rows of the weight.
+template <int half>
+DEVICE void fill_rows(const form::Codes& codes, const form::SectionScales& scales, u32 to) {
+  const int lane = int(threadIdx.x) % 32, r = lane / 4, t = lane % 4;
+  u32 even[4], odd[4];
+  form::unpacked_step<2 * half>(codes, scales, even);
+  form::unpacked_step<2 * half + 1>(codes, scales, odd);
+  // Chunk c of 16 bytes of row r lies at chunk c ^ r. Odd rows begin with the second step: no two lanes meet
+  // in a bank.
+#pragma unroll
+  for (int turn = 0; turn < 2; ++turn) {
+    const bool second = (r + turn) % 2 != 0;
+    u32 v[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = second ? odd[i] : even[i];
+    const u32 row = to + r * 128;
+    if constexpr (form::kHalfSteps) {
+      const int chunk = (second ? 4 : 0) + t / 2;
+      store_words(row + (chunk ^ r) * 16 + t % 2 * 8, v[0], v[1]);
+      store_words(row + ((chunk + 2) ^ r) * 16 + t % 2 * 8, v[2], v[3]);
+    } else {
+      const int chunk = (second ? 4 : 0) + t;
+      store_words(row + (chunk ^ r) * 16, v[0], v[1], v[2], v[3]);
+    }
+  }
+}
+
+// What the eight warps that bring tiles do: one thread calls for x, all unpack the weight, eight rows at a
+// time.
+DEVICE void fill_tiles(const Tiles& tiles, const Packed& packed, const TensorMap* x_map, u32 base, u32 full,
+                       u32 empty, int steps, int k) {
+  constexpr int kGroups = TILE_N / 8, kOwn = kGroups / 8;
+  static_assert(kGroups % 8 == 0, "every warp has as many rows");
+  constexpr int kSections = form::kChunk / 128, kAhead = 4;  // sections that are on their way to L2
+  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  const i64 chunks = (k + form::kChunk - 1) / form::kChunk;
+  const int sections = (k + 127) / 128;
+  struct Source {  // of a tile
+    int row;       // of x
+    const u8* blocks[kOwn];
+  };
+  const auto find = [&](int index) {
+    const auto at = tiles.place(index);
+    Source source;
+    source.row = at.row;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const int row = (warp + 8 * i) * 8, of_out = GATED && row >= kOutN ? row - kOutN : row;
+      const int group = min((at.column + of_out) / 8, (tiles.n - 1) / 8);  // past the end: any
+      source.blocks[i] = (GATED && row >= kOutN ? packed.up : packed.w) +
+                         (EXPERTS ? at.which * packed.piece_bytes : 0) + group * chunks * form::kBlockBytes;
+    }
+    return source;
+  };
+  form::Codes codes[kOwn], next_codes[kOwn];
+  form::SectionScales scales[kOwn], next_scales[kOwn];
+  const auto load = [&](const Source& from, int section, form::Codes(&c)[kOwn],
+                        form::SectionScales(&s)[kOwn]) {
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i) {
+      const u8* block = from.blocks[i] + i64(section / kSections) * form::kBlockBytes;
+      c[i] = form::load_codes(block, section % kSections, lane);
+      s[i] = form::load_scales(block, section % kSections, lane / 4);
+    }
+  };
+  const auto call_for = [&](const Source& from, int section) {
+    constexpr int kLines = (form::kBlockBytes / kSections + 127) / 128;
+#pragma unroll
+    for (int i = 0; i < kOwn; ++i)
+      if (lane < kLines && section < sections)
+        prefetch_far(from.blocks[i] + i64(section) * form::kBlockBytes / kSections + lane * 128);
+  };
+  Ring ring;
+  int index = blockIdx.x;
+  if (index >= tiles.count()) return;
+  Source now = find(index), next = now;
+  for (int s = 0; s < kAhead; ++s) call_for(now, s);
+  load(now, 0, codes, scales);
+  for (;;) {
+    const bool more = index + int(gridDim.x) < tiles.count();
+    if (more) {
+      next = find(index + int(gridDim.x));
+      for (int s = 0; s < kAhead; ++s) call_for(next, s);
+    }
+    const auto stage = [&](int step, auto fill) {
+      const u32 x_to = base + ring.stage * kStageBytes, w_to = x_to + kXBytes, done = full + 8 * ring.stage;
+      barrier_wait(empty + 8 * ring.stage, ring.parity ^ 1);
+      if (threadIdx.x == 0) {
+        barrier_expect(done, kXBytes);
+        load_box(x_to, x_map, step * kStepColumns, now.row, done);
+      }
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) fill(i, w_to + (warp + 8 * i) * 1024);
+      publish_shared();
+      __syncwarp();
+      if (lane == 0) barrier_arrive(done);
+      ring.next();
+    };
+    for (int section = 0; section < sections; ++section) {
+      call_for(now, section + kAhead);
+      const bool last = section + 1 == sections;
+      load(last ? next : now, last ? 0 : section + 1, next_codes, next_scales);
+      stage(2 * section, [&](int i, u32 to) { fill_rows<0>(codes[i], scales[i], to); });
+      if (2 * section + 1 < steps)
+        stage(2 * section + 1, [&](int i, u32 to) { fill_rows<1>(codes[i], scales[i], to); });
+#pragma unroll
+      for (int i = 0; i < kOwn; ++i) codes[i] = next_codes[i], scales[i] = next_scales[i];
+    }
+    if (!more) break;
+    index += int(gridDim.x);
+    now = next;
+  }
+}
+#endif
+
 // Up to 192 columns 128 registers a thread are enough (dealt out anew below): each scheduler keeps room for
 // two warps of 64 that unpack the next weights meanwhile (unpack.cu).
-#if CONSUMERS == 2 && TILE_N <= 192
+#if PACKED
+#define CAIRN_BOUNDS __launch_bounds__((CONSUMERS + 2) * 128, 1)
+#elif CONSUMERS == 2 && TILE_N <= 192
 #define CAIRN_BOUNDS __launch_bounds__(512, 1)
 #define CAIRN_GROWN 168
 #else
@@ -201,12 +332,16 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
                                                     const __grid_constant__ TensorMap first_w_map,
                                                     const __grid_constant__ TensorMap up_map,
                                                     const __grid_constant__ TensorMap first_y_map,
-                                                    const Epilogue first_epilogue,
-                                                    const Scales scales, const Experts experts, int m,
-                                                    int first_n, int k, int group
+                                                    const Epilogue first_epilogue, const Scales scales,
+                                                    const Experts experts, int m, int first_n, int k,
+                                                    int group
 #if JOINED
                                                     ,
                                                     const __grid_constant__ Joined more
+#endif
+#if PACKED
+                                                    ,
+                                                    const Packed packed
 #endif
 ) {
   extern __shared__ u8 dynamic[];
@@ -222,7 +357,7 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
     if (GATED) prefetch_map(&up_map);
     if (BOXED) prefetch_map(&first_y_map);
     for (int s = 0; s < STAGES; ++s) {
-      barrier_init(full + 8 * s, 1);
+      barrier_init(full + 8 * s, PACKED ? 1 + kFillers * 4 : 1);
       barrier_init(empty + 8 * s, CONSUMERS * 4);  // each consumer warp
     }
     barriers_ready();
@@ -239,6 +374,12 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
   tiles.across_n = tiles.ends_n[1] + (more.n[1] + kOutN - 1) / kOutN;
 #endif
 
+#if PACKED
+  if (warpgroup < kFillers) {
+    fill_tiles(tiles, packed, &x_map, base, full, empty, steps, k);
+    return;
+  }
+#else
   if (warpgroup == 0) {
     if constexpr (CONSUMERS == 2) shrink_registers<40>();
     if (threadIdx.x == 0) {
@@ -264,9 +405,11 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
     }
     return;
   }
-
   if constexpr (CONSUMERS == 2) grow_registers<CAIRN_GROWN>();
-  const u32 consumer = warpgroup - 1, thread = threadIdx.x % 128, warp = thread / 32, lane = thread % 32;
+#endif
+
+  const u32 consumer = warpgroup - kFillers, thread = threadIdx.x % 128, warp = thread / 32,
+            lane = thread % 32;
   Ring ring;
   float d[kSums];
   for (int index = blockIdx.x; index < tiles.count(); index += gridDim.x) {

@@ -1,23 +1,13 @@
 // Weights of any form as bf16, row-major: what products of many rows multiply. Blocks of 8 rows: a warp reads
 // 128 columns of them as they lie, every lane 32 columns of a row. Bound: memory, 2 bytes written per weight
 // and its form's bytes read.
-#include "weight_forms.cuh"
+#include "unpack_step.cuh"
 
 #if FORM_LAYOUT == 2
 template <int j>
 DEVICE void unpack_step(const form::Codes& codes, const form::SectionScales& scales, bf16* to, int left) {
-  float scale[2] = {}, min[2] = {};
-  u32 offset = 0;
-  form::step_scales<j>(scales, scale, min, offset);
-  u32 pairs[4], out[4];
-  form::decode_step<j>(codes, offset, pairs);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float s = form::kHalfSteps && i >= 2 ? scale[1] : scale[0],
-                m = form::kHalfSteps && i >= 2 ? min[1] : min[0];
-    const float low = low_bf16(pairs[i]), high = high_bf16(pairs[i]);
-    out[i] = form::kMin ? to_bf16x2(fmaf(s, low, m), fmaf(s, high, m)) : to_bf16x2(s * low, s * high);
-  }
+  u32 out[4];
+  form::unpacked_step<j>(codes, scales, out);
   const int t = int(threadIdx.x) & 3;
   if constexpr (form::kHalfSteps) {
     if (32 * j + 4 * t < left) *reinterpret_cast<uint2*>(to + 32 * j + 4 * t) = make_uint2(out[0], out[1]);
@@ -33,8 +23,8 @@ DEVICE void unpack_step(const form::Codes& codes, const form::SectionScales& sca
 
 // What one launch unpacks: rows [row0, row0 + rows) of a piece w to y, and, if not null, those of `other` to
 // other_y. row0: a multiple of 8. beside: the kernel before this one may still run; it reads none of what is
-// written here. All threads wait for it at their end, so that whoever waits for this kernel has waited for
-// both.
+// written here. One block waits for it at its end, so that whoever waits for this kernel has waited for both,
+// and the others leave their room to the next unpacking.
 extern "C" __global__ void __launch_bounds__(256, 4)
     unpack(const u8* w, const u8* other, i64 cols, i64 row0, i64 rows, bf16* y, bf16* other_y, int beside) {
   if (!beside) wait_for_previous();
@@ -94,5 +84,5 @@ extern "C" __global__ void __launch_bounds__(256, 4)
     reinterpret_cast<uint4*>(second ? other_y : y)[index] = make_uint4(out[0], out[1], out[2], out[3]);
   }
 #endif
-  if (beside) wait_for_previous();
+  if (beside && blockIdx.x == 0) wait_for_previous();
 }
