@@ -241,9 +241,11 @@ class Executor::Step {
     if (trace) {
       run_traced(*trace);
     } else if (repeats) {
-      auto& graph = e_.graphs_[{sizes_.tokens, sizes_.logits}];
+      const std::pair shape{sizes_.tokens,
+                            sizes_.logits * 4 + (e_.attention_ ? e_.attention_->launches() : 0)};
+      auto& graph = e_.graphs_[shape];
       // The first step of a shape runs as it is (kernels are found, memory is warm), the second is recorded.
-      if (!graph && !e_.graphs_seen_.insert({sizes_.tokens, sizes_.logits}).second)
+      if (!graph && !e_.graphs_seen_.insert(shape).second)
         graph = Graph::capture(e_.stream_, [&] { launch_all(); });
       if (graph)
         graph.launch(e_.stream_);
@@ -634,6 +636,7 @@ class Executor::Step {
     c.slopes = e_.slopes_[instruction_];
     c.decode = decode_rows_ > 0, c.prompt = decode_rows_ < sizes_.tokens;
     c.decode_rows = decode_rows_;
+    c.merge = e_.attention_->has_chunks(), c.shared = e_.attention_->has_shared();
     c.overlap_previous = launch_.overlap;
     e_.attention_->run(e_.stream_, device_kv(), c);
   }
@@ -761,14 +764,15 @@ void Executor::prepare_fast_kernels() {
     return true;
   };
   const bool fast = or_plain([&] {
-    for (auto& v : AttentionEngine::variants(device_.facts(), kv_.config(), kinds, ropes))
+    for (auto& v : AttentionEngine::variants(device_.facts(), kv_.config(), kinds, ropes, {.share = true}))
       variants.push_back(std::move(v));
   });
   for (auto& v : row_kernel_variants(device_.facts().capability)) variants.push_back(std::move(v));
   kernels_.prepare(unique(variants));  // a missing compiler is no reason for plain kernels
   if (fast)
     or_plain([&] {
-      attention_ = std::make_unique<AttentionEngine>(device_, kernels_, kv_.config(), kinds, limits);
+      attention_ = std::make_unique<AttentionEngine>(device_, kernels_, kv_.config(), kinds, limits,
+                                                     AttentionTuning{.share = true});
     });
 }
 

@@ -84,7 +84,7 @@ class Executor final : public backends::Executor {
   std::vector<int> attention_kinds_;
   std::unique_ptr<PageMover> pages_;
   std::unique_ptr<AttentionEngine> attention_;  // null: the plain kernels
-  // One graph per shape of step: (rows, logit rows).
+  // One graph per shape of step: (rows, 4 * logit rows + AttentionEngine::launches()).
   std::map<std::pair<int64_t, int64_t>, Graph> graphs_;
   std::set<std::pair<int64_t, int64_t>> graphs_seen_;
 };
