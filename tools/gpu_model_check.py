@@ -4,10 +4,11 @@
 For each family a model of random weights (a few layers, real widths) is saved in bf16. The reference is transformers in
 float32 on the same (bf16-valued) weights. Both transformers in bf16 and cairn are compared with it:
     error = ||scores - reference|| / ||reference||, over all positions
-cairn must stay within 1.5 times transformers' error, for a prompt in one piece and for tokens one by one.
+cairn must stay within 1.5 times transformers' error, for a prompt in one piece and for tokens one by one. With --kv the
+errors of other forms of the KV cache are shown besides; the bar is for the default one.
 Needs a GPU, torch and transformers.
 
-usage: tools/gpu_model_check.py DUMP_LOGITS [--out results.json] [--families llama,qwen3,...]
+usage: tools/gpu_model_check.py DUMP_LOGITS [--out results.json] [--families llama,qwen3,...] [--kv q8_0,e4m3]
 """
 import argparse
 import json
@@ -42,7 +43,7 @@ def error(scores, reference):
     return float(np.linalg.norm(scores - reference) / np.linalg.norm(reference))
 
 
-def check(name, dump, folder, tokens):
+def check(name, dump, folder, tokens, forms):
     torch.manual_seed(7)
     config = FAMILIES[name]()
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16,
@@ -60,10 +61,11 @@ def check(name, dump, folder, tokens):
     del model
     (folder / "ids.txt").write_text(" ".join(str(i) for i in ids[0].tolist()))
     result = {"family": name, "tokens": tokens, "transformers_bf16_error": error(own, reference)}
-    for label, prompt in (("prompt", tokens), ("one_by_one", 1)):
-        subprocess.run([dump, folder, folder / "ids.txt", folder / "out.f32", "cuda", str(prompt)], check=True)
-        scores = np.fromfile(folder / "out.f32", np.float32).reshape(tokens, -1)
-        result[f"cairn_{label}_error"] = error(scores, reference)
+    for form in ["", *forms]:
+        for label, prompt in (("prompt", tokens), ("one_by_one", 1)):
+            subprocess.run([dump, folder, folder / "ids.txt", folder / "out.f32", "cuda", str(prompt), *([form] if form else [])], check=True)
+            scores = np.fromfile(folder / "out.f32", np.float32).reshape(tokens, -1)
+            result[f"cairn_{form + '_' if form else ''}{label}_error"] = error(scores, reference)
     result["ratio"] = max(result["cairn_prompt_error"], result["cairn_one_by_one_error"]) / result["transformers_bf16_error"]
     return result
 
@@ -73,13 +75,14 @@ def main():
     parser.add_argument("dump_logits")
     parser.add_argument("--out")
     parser.add_argument("--families", default=",".join(FAMILIES))
+    parser.add_argument("--kv", default="", help="forms of the KV cache besides the default: f16,q8_0,e4m3")
     parser.add_argument("--tokens", type=int, default=600)
     a = parser.parse_args()
     results, failed = [], False
     for name in a.families.split(","):
         with tempfile.TemporaryDirectory() as folder:
             try:
-                r = check(name, a.dump_logits, pathlib.Path(folder), a.tokens)
+                r = check(name, a.dump_logits, pathlib.Path(folder), a.tokens, [f for f in a.kv.split(',') if f])
             except Exception as e:  # one family must not hide the others
                 r = {"family": name, "failure": str(e)[:300], "ratio": float("inf")}
         results.append(r)

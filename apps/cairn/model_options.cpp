@@ -19,7 +19,8 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
       ->check(CLI::NonNegativeNumber);
   app.add_option(
       "--kv", options.load.kv,
-      "how keys and values are kept: f32, f16, bf16, q8_0 (default: f16 on the CPU, bf16 on a GPU)");
+      "how keys and values are kept: f32, f16, bf16, q8_0, on a GPU e4m3 too (default: f16 on the CPU, "
+      "bf16 on a GPU)");
   app.add_option("--device", options.load.device,
                  "cpu, cuda, or auto: a GPU when there is one and the model fits into it")
       ->capture_default_str();

@@ -27,7 +27,7 @@ namespace cairn {
 struct LoadOptions {
   int threads = 0;      // 0: one per core
   int64_t context = 0;  // tokens that the cache holds; 0: chosen from the model and the memory there is
-  std::string kv;       // how keys and values are kept: f32, f16, bf16, q8_0; empty: f16 (CPU), bf16 (GPU)
+  std::string kv;       // of keys and values: f32, f16, bf16, q8_0, e4m3 (GPU); empty: f16 (CPU), bf16 (GPU)
   std::string device = "auto";  // cpu, cuda, or auto: a GPU when there is one and the model fits into it
   uint64_t memory_limit = 0;    // bytes; 0: what the system has available
   // Large models' weights are kept on disk as the processor wants them, for an instant next start.

@@ -56,9 +56,10 @@ std::filesystem::path tokenizer_path(const std::filesystem::path& model) {
 
 std::optional<kv::KvForm> parse_kv_form(std::string_view name) {
   if (name.empty()) return std::nullopt;
-  for (const auto form : {kv::KvForm::f32, kv::KvForm::f16, kv::KvForm::bf16, kv::KvForm::q8_0})
+  for (const auto form :
+       {kv::KvForm::f32, kv::KvForm::f16, kv::KvForm::bf16, kv::KvForm::q8_0, kv::KvForm::e4m3})
     if (to_string(form) == name) return form;
-  fail(ErrorKind::invalid_argument, "the KV form is '{}'; it must be f32, f16, bf16 or q8_0", name);
+  fail(ErrorKind::invalid_argument, "the KV form is '{}'; it must be f32, f16, bf16, q8_0 or e4m3", name);
 }
 
 engine::Place parse_place(std::string_view name) {
