@@ -87,18 +87,16 @@ AttentionEngine::Tiling AttentionEngine::tiling(const DeviceFacts& facts, const 
   t.decode_vectors = group > 8 && c.head_dim_v <= 128 && c.head_dim_k <= 128 ? 16 : 8;
   if (tuning.decode_tile > 0) t.decode_tile = tuning.decode_tile;
   const bool blocks = c.form == kv::KvForm::q8_0 || c.form == kv::KvForm::e4m3;
-  // Codes are fetched as they are and unpacked into one tile of rows.
+  // Codes are fetched as they are, in rows of an odd number of 16-byte chunks too; scales follow them.
   const int dims = c.head_dim_k + c.head_dim_v;
-  const int tile_bytes = t.decode_tile * (c.form == kv::KvForm::q8_0 ? dims + dims / 16
-                                          : blocks                   ? dims
-                                                                     : tile_row);
-  const int unpacked_bytes =
-      blocks ? t.decode_tile * std::max(shared_row(c.head_dim_k), shared_row(c.head_dim_v)) : 0;
+  const int code_row = shared_row(c.head_dim_k / 2) + shared_row(c.head_dim_v / 2);
+  const int tile_bytes =
+      t.decode_tile * (blocks ? code_row + (c.form == kv::KvForm::q8_0 ? dims / 16 : 0) : tile_row);
   // The states of the warps are joined beside the tiles. Eight warps hide each other's latencies; large heads
   // leave room for fewer.
   const int out_row = (c.head_dim_v + 4) * 4;
   const auto decode_bytes = [&](int warps, int stages) {
-    return int64_t{warps} * (stages * tile_bytes + unpacked_bytes + t.decode_vectors * out_row) + 2048;
+    return int64_t{warps} * (stages * tile_bytes + t.decode_vectors * out_row) + 2048;
   };
   t.decode_warps = 8;
   while (t.decode_warps > 1 && decode_bytes(t.decode_warps, 2) > shared) t.decode_warps /= 2;
@@ -115,7 +113,7 @@ AttentionEngine::Tiling AttentionEngine::tiling(const DeviceFacts& facts, const 
   // Rows that share pages: as many vectors as the registers of their sums allow.
   t.shared_vectors = tuning.share ? (c.head_dim_v <= 128 && c.head_dim_k <= 256 ? 32 : 16) : 0;
   const auto gather_bytes = [&] {
-    return int64_t{t.decode_warps} * (t.decode_stages * tile_bytes + unpacked_bytes) +
+    return int64_t{t.decode_warps} * t.decode_stages * tile_bytes +
            t.decode_warps * t.shared_joined * out_row + t.shared_vectors * shared_row(c.head_dim_k);
   };
   t.shared_joined = std::min(t.shared_vectors, 16);

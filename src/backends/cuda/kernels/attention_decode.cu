@@ -67,16 +67,15 @@ constexpr int kSlices = (GROUP + VECTORS - 1) / VECTORS;  // a large group is cu
 constexpr int kN = VECTORS / 8;
 // Rows in shared memory are an odd number of 16-byte chunks apart: 8 of them fill all banks.
 constexpr int kStrideK = (DIM_K / 8 | 1) * 16, kStrideV = (DIM_V / 8 | 1) * 16;
-// A fetched tile: those rows, or rows of codes without gaps and their scales, which are unpacked to such rows
-// before use.
+// So are rows of codes; their scales follow them.
+constexpr int kCodeStrideK = (DIM_K / 16 | 1) * 16, kCodeStrideV = (DIM_V / 16 | 1) * 16;
 template <int dim>
 DEVICE constexpr int tile_bytes() {
-  return CACHE_BYTES ? kTile * dim + (CACHE_SCALES ? kTile * (dim / 32) * 2 : 0) : kTile * (dim / 8 | 1) * 16;
+  return CACHE_BYTES ? kTile * (dim / 16 | 1) * 16 + (CACHE_SCALES ? kTile * (dim / 32) * 2 : 0)
+                     : kTile * (dim / 8 | 1) * 16;
 }
 constexpr int kTileK = tile_bytes<DIM_K>(), kTileV = tile_bytes<DIM_V>();
 constexpr int kStageBytes = kTileK + kTileV;
-constexpr int kUnpackedBytes =
-    CACHE_BYTES ? kTile * (kStrideK > kStrideV ? kStrideK : kStrideV) : 0;  // per warp
 constexpr int kThreads = WARPS * 32, kStep = kTile * WARPS;
 constexpr int kQuads = DIM_V / 4;
 constexpr int kPasses = VECTORS / JOINED;
@@ -137,7 +136,7 @@ DEVICE void next_tile(Fetch& f, int total, const DecodeItem* items, const i32* t
 template <int dim>
 DEVICE void fetch_rows(const Fetch& f, u32 to, const u8* from, int lane) {
   constexpr int kRowBytes = CACHE_BYTES ? dim : dim * 2, kChunks = kRowBytes / 16;
-  constexpr int kStride = CACHE_BYTES ? dim : (dim / 8 | 1) * 16;
+  constexpr int kStride = (kChunks | 1) * 16;
   constexpr int kAll = kTile * kChunks / 32;  // copies of a lane
   constexpr bool kRuns = 32 % kChunks == 0 && PAGE * kChunks % 32 == 0;
   if (f.live) {
@@ -168,38 +167,58 @@ DEVICE void fetch_rows(const Fetch& f, u32 to, const u8* from, int lane) {
       }
     }
     if (CACHE_SCALES) {
-      // Runs of 16 tokens: dim / 16 chunks each. Those that no token owns multiply codes that were cleared:
-      // finite by unpack_rows.
+      // Runs of 16 tokens: dim / 16 chunks each. Those that no token owns may be anything: scores of such
+      // keys are replaced, values' scales too (value_scales).
       constexpr int kRun = 16 * (dim / 32) * 2 / 16;
       if (lane < kTile / 16 * kRun) {
         const u32 first = PAGE >= kTile ? f.row + lane / kRun * 16 : 0;
         const u32 row = PAGE >= kTile ? first : __shfl_sync(__activemask(), f.row, lane / kRun * 16);
-        copy16_async(to + kTile * dim + lane * 16, from + u64(row / PAGE) * head_page_bytes<dim, PAGE>() +
-                                                       PAGE * dim + row % PAGE * (dim / 32 * 2) +
-                                                       lane % kRun * 16);
+        copy16_async(to + kTile * kStride + lane * 16, from + u64(row / PAGE) * head_page_bytes<dim, PAGE>() +
+                                                           PAGE * dim + row % PAGE * (dim / 32 * 2) +
+                                                           lane % kRun * 16);
       }
     }
   }
   commit_copies();
 }
 
-// A fetched tile of codes as rows of f16. Rows from `rows_begin` to `rows_end` are tokens, others become
-// zeros.
+// Codes become operands of products without a way through shared memory: the order of the elements within a
+// product of 16 of them is free where keys and queries have the same, and so is which of the 16 sums is
+// whose.
+//   Keys: lane (g, t) has elements 4 t .. 4 t + 3 of tokens g and g + 8; queries likewise.
+//   Values: pairs of codes are transposed as 16-bit elements; sum g is of element 2 g, sum g + 8 of 2 g + 1.
 template <int dim>
-DEVICE void unpack_rows(u8* to, const u8* from, int rows_begin, int rows_end, int lane) {
-  constexpr int kUnits = dim / 16, kStride = (dim / 8 | 1) * 16;
+DEVICE u32 scale_of(const u8* tile, int token, int block) {
+  return *reinterpret_cast<const u16*>(tile + kTile * (dim / 16 | 1) * 16 + (token * (dim / 32) + block) * 2);
+}
+// Elements 16 k to 16 k + 15 of tokens m * 16 .. m * 16 + 15.
+DEVICE void key_codes(u32 (&a)[4], const u8* tile, int m, int k, int g, int t) {
 #pragma unroll
-  for (int i = 0; i < kTile * kUnits / 32; ++i) {
-    const int at = i * 32 + lane, row = at / kUnits, unit = at % kUnits;
-    const uint4 codes = *reinterpret_cast<const uint4*>(from + at * 16);
-    u16 scale = CACHE_SCALES
-                    ? *reinterpret_cast<const u16*>(from + kTile * dim + (row * (dim / 32) + unit / 2) * 2)
-                    : 0;
-    if (row < rows_begin || row >= rows_end) scale = 0;
-    uint4 first, second;
-    unpack_16(codes, scale, first, second);
-    auto* y = reinterpret_cast<uint4*>(to + row * kStride + unit * 32);
-    y[0] = first, y[1] = second;
+  for (int half = 0; half < 2; ++half) {
+    const int token = m * 16 + half * 8 + g;
+    const u32 codes = *reinterpret_cast<const u32*>(tile + token * kCodeStrideK + k * 16 + t * 4);
+    unpack_codes(codes, CACHE_SCALES ? scale_of<DIM_K>(tile, token, k / 2) * 0x10001u : 0, a[half],
+                 a[half + 2]);
+  }
+}
+// Scales of tokens `token` and the next, zeros for those outside of [begin, end).
+DEVICE u32 value_scales(const u8* tile, int token, int block, int begin, int end) {
+  const u32 low = token >= begin && token < end ? scale_of<DIM_V>(tile, token, block) : 0,
+            high = token + 1 >= begin && token + 1 < end ? scale_of<DIM_V>(tile, token + 1, block) : 0;
+  return low | high << 16;
+}
+// Elements 32 block .. 32 block + 31 of tokens m * 16 .. m * 16 + 15, for two products.
+DEVICE void value_codes(u32 (&a)[2][4], const u8* tile, int m, int block, int begin, int end, int lane) {
+  u32 codes[4];
+  load_transposed(codes,
+                  shared_address(tile) + (m * 16 + lane % 16) * kCodeStrideV + (block * 2 + lane / 16) * 16);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const u32 scales =
+        CACHE_SCALES ? value_scales(tile, m * 16 + half * 8 + lane % 4 * 2, block, begin, end) : 0;
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      unpack_codes(__byte_perm(codes[2 * i + half], 0, 0x3120), scales, a[i][2 * half], a[i][2 * half + 1]);
   }
 }
 
@@ -261,9 +280,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
   extern __shared__ __align__(128) u8 shared[];
   __shared__ float warp_most[WARPS][VECTORS], warp_sum[WARPS][VECTORS];
   u8* const own_ring = shared + (threadIdx.x / 32) * (STAGES * kStageBytes);
-  u8* const unpacked = shared + WARPS * STAGES * kStageBytes + (threadIdx.x / 32) * kUnpackedBytes;
   float* warp_out =  // [WARPS][JOINED][kOutStride]
-      reinterpret_cast<float*>(shared + WARPS * (STAGES * kStageBytes + kUnpackedBytes));
+      reinterpret_cast<float*>(shared + WARPS * STAGES * kStageBytes);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
   u8* const queries = reinterpret_cast<u8*>(warp_out + WARPS * JOINED * kOutStride);  // if SHARED
   const int total = (SHARED ? head->shared_items : head->decode_items) * (KV_HEADS * kSlices);
@@ -308,7 +326,14 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
           x = *reinterpret_cast<const uint4*>(from);
           x = {query_pair(x.x), query_pair(x.y), query_pair(x.z), query_pair(x.w)};
         }
-        *reinterpret_cast<uint4*>(queries + column * kStrideQ + eight * 16) = x;
+        u8* to = queries + column * kStrideQ;
+        if (CACHE_BYTES) {  // elements 4 t .. 4 t + 3 where 2 t, 2 t + 1, 2 t + 8 and 2 t + 9 are read
+          to += eight / 2 * 32 + eight % 2 * 8;
+          *reinterpret_cast<u64*>(to) = x.x | u64(x.z) << 32;
+          *reinterpret_cast<u64*>(to + 16) = x.y | u64(x.w) << 32;
+        } else {
+          *reinterpret_cast<uint4*>(to + eight * 16) = x;
+        }
       }
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
@@ -319,11 +344,12 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
           from +=
               row_of(rows, list, item, own.row)->q_row * q_stride + (item.kv_head * GROUP + own.head) * DIM_K;
 #pragma unroll
-        for (int k = 0; k < DIM_K / 16; ++k) {
-          query[n % (SHARED ? 1 : kN)][k][0] = own.valid ? query_pair(load_pair(from + k * 16 + 2 * t)) : 0;
-          query[n % (SHARED ? 1 : kN)][k][1] =
-              own.valid ? query_pair(load_pair(from + k * 16 + 2 * t + 8)) : 0;
-        }
+        for (int k = 0; k < DIM_K / 16; ++k)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int at = k * 16 + (CACHE_BYTES ? 4 * t + 2 * half : 2 * t + 8 * half);
+            query[n % (SHARED ? 1 : kN)][k][half] = own.valid ? query_pair(load_pair(from + at)) : 0;
+          }
       }
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
@@ -368,13 +394,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 
       wait_copies<2 * STAGES - 1>();
       __syncwarp();
-      u32 keys = tile_k, values = tile_v;
-      if (CACHE_BYTES) {
-        unpack_rows<DIM_K>(unpacked, own_ring + stage * kStageBytes, item.token_begin - token,
-                           item.token_end - token, lane);
-        keys = values = shared_address(unpacked);
-        __syncwarp();
-      }
+      const u8* const codes = own_ring + stage * kStageBytes;
       // Two chains of products, so that one's latency hides the other's.
       float s[2][kM][kN][4];
 #pragma unroll
@@ -390,7 +410,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int m = 0; m < kM; ++m) {
           u32 a[4];
-          load_matrices(a, keys + (m * 16 + lane % 16) * kStrideK + (k * 2 + lane / 16) * 16);
+          if (CACHE_BYTES)
+            key_codes(a, codes, m, k, g, t);
+          else
+            load_matrices(a, tile_k + (m * 16 + lane % 16) * kStrideK + (k * 2 + lane / 16) * 16);
           if (SHARED) {
 #pragma unroll
             for (int n = 0; n < kN; n += 2) {
@@ -462,18 +485,22 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
 
       wait_copies<2 * STAGES - 1>();
       __syncwarp();
-      if (CACHE_BYTES) {
-        unpack_rows<DIM_V>(unpacked, own_ring + stage * kStageBytes + kTileK, item.token_begin - token,
-                           item.token_end - token, lane);
-        __syncwarp();
-      }
+      u32 two[2][4];
 #pragma unroll
       for (int m = 0; m < kM; ++m)
 #pragma unroll
         for (int d = 0; d < DIM_V / 16; ++d) {
           u32 a[4];
-          load_transposed(
-              a, values + (m * 16 + lane / 16 * 8 + lane % 8) * kStrideV + (d * 2 + lane / 8 % 2) * 16);
+          if (CACHE_BYTES) {
+            if (d % 2 == 0)
+              value_codes(two, codes + kTileK, m, d / 2, item.token_begin - token, item.token_end - token,
+                          lane);
+#pragma unroll
+            for (int i = 0; i < 4; ++i) a[i] = two[d % 2][i];
+          } else {
+            load_transposed(
+                a, tile_v + (m * 16 + lane / 16 * 8 + lane % 8) * kStrideV + (d * 2 + lane / 8 % 2) * 16);
+          }
 #pragma unroll
           for (int n = 0; n < kN; ++n) mma_pair(out[d][n], a, p[m][n][0], p[m][n][1]);
         }
@@ -497,9 +524,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1)
           lanes += __shfl_xor_sync(0xffffffffu, lanes, 16);
           const int column = n * 8 + 2 * t + c;
           if (g == 0) warp_most[warp][column] = most[n][c], warp_sum[warp][column] = lanes;
-          float* to = warp_out + (warp * JOINED + column % JOINED) * kOutStride + g;
+          constexpr int kApart = CACHE_BYTES ? 1 : 8;  // elements from sum g to sum g + 8
+          float* to = warp_out + (warp * JOINED + column % JOINED) * kOutStride + (CACHE_BYTES ? 2 * g : g);
 #pragma unroll
-          for (int d = 0; d < DIM_V / 16; ++d) to[d * 16] = out[d][n][c], to[d * 16 + 8] = out[d][n][c + 2];
+          for (int d = 0; d < DIM_V / 16; ++d)
+            to[d * 16] = out[d][n][c], to[d * 16 + kApart] = out[d][n][c + 2];
         }
       __syncthreads();
 #pragma unroll 1

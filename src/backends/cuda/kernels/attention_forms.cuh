@@ -32,7 +32,7 @@ DEVICE u32 add_f16x2(u32 a, u32 b) {
   return y;
 }
 
-// Four codes as four f16 in order; scale: twice the f16 scale of their block (q8_0).
+// Four codes as four f16 in order; scale: the f16 scales (q8_0) of the first and the second of each two.
 DEVICE void unpack_codes(u32 codes, u32 scale, u32& low, u32& high) {
   if (CACHE_SCALES) {
     // A byte b under the exponent of 1024 is 1024 + b; signed codes are offset by 128 first.
@@ -40,10 +40,16 @@ DEVICE void unpack_codes(u32 codes, u32 scale, u32& low, u32& high) {
     low = multiply_f16x2(add_f16x2(__byte_perm(offset, 0x64646464u, 0x4140), 0xe480e480u), scale);
     high = multiply_f16x2(add_f16x2(__byte_perm(offset, 0x64646464u, 0x4342), 0xe480e480u), scale);
   } else {
+#if __CUDA_ARCH__ >= 890
+    asm("{\n.reg .b16 a, b;\nmov.b32 {a, b}, %2;\ncvt.rn.f16x2.e4m3x2 %0, a;\ncvt.rn.f16x2.e4m3x2 %1, b;\n}"
+        : "=r"(low), "=r"(high)
+        : "r"(codes));
+#else
     // Exponent and mantissa of e4m3 lie in those of f16 with 2^-8 of the value.
     const u32 a = __byte_perm(codes, 0, 0x1404), b = __byte_perm(codes, 0, 0x3424);  // each in a high byte
     low = multiply_f16x2((a & 0x80008000u) | (a & 0x7f007f00u) >> 1, 0x5c005c00u);
     high = multiply_f16x2((b & 0x80008000u) | (b & 0x7f007f00u) >> 1, 0x5c005c00u);
+#endif
   }
 }
 // Sixteen codes as 32 bytes.
