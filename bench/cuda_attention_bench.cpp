@@ -174,7 +174,7 @@ struct Layers {
   }
 
   // Seconds per layer.
-  double seconds(const AttentionTuning& tuning, int64_t forced_chunk = 0) {
+  double seconds(const AttentionTuning& tuning, int64_t forced_chunk = 0, int times = 9) {
     AttentionEngine engine(b.device, b.kernels, config, {kind_of(c)}, limits, tuning);
     engine.force_chunks(forced_chunk);
     engine.plan(plan, classes);
@@ -186,12 +186,15 @@ struct Layers {
     call.decode_rows = engine.decode_rows();
     call.merge = engine.has_chunks(), call.shared = engine.has_shared();
     call.overlap_previous = true;
-    return b.seconds([&] {
-      for (int layer = 0; layer < c.layers; ++layer) {
-        call.layer = layer;
-        engine.run(b.stream, kv, call);
-      }
-    }) / c.layers;
+    return b.seconds(
+               [&] {
+                 for (int layer = 0; layer < c.layers; ++layer) {
+                   call.layer = layer;
+                   engine.run(b.stream, kv, call);
+                 }
+               },
+               times) /
+           c.layers;
   }
   double bytes() const { return tokens * c.kv_heads * 2 * double(kv::row_bytes(c.form, c.dim)); }
   double flops() const { return pairs * c.heads * c.dim * 4; }
@@ -316,6 +319,8 @@ void prompt(Bench& b, bool tune) {
     Layers l(b, c);
     const double s = l.seconds({});
     b.report(c.name, l.flops() / s * 1e-12, "TFLOP/s");
+    if (tune)
+      b.report(c.name + ", clusters of 2", l.flops() / l.seconds({.prompt_cluster = 2}) * 1e-12, "TFLOP/s");
     if (tune && n == 8192) {
       b.report(c.name + ", 3 stages", l.flops() / l.seconds({.prompt_stages = 3}) * 1e-12, "TFLOP/s");
       b.report(c.name + ", mma.sync", l.flops() / l.seconds({.plain_prompt = true}) * 1e-12, "TFLOP/s");
@@ -328,6 +333,11 @@ void prompt(Bench& b, bool tune) {
                .layers = 1};
   Layers l(b, c);
   b.report(c.name, l.flops() / l.seconds({}) * 1e-12, "TFLOP/s");
+  if (tune)  // long enough for the device to reach its power limit
+    for (int i = 0; i < 2; ++i)
+      for (const int cluster : {1, 2})
+        b.report(fmt::format("{}, clusters of {}, for a second", c.name, cluster),
+                 l.flops() / l.seconds({.prompt_cluster = cluster}, 0, 600) * 1e-12, "TFLOP/s");
   const Case d{.name = "prompt 8192 causal, heads of 64",
                .lengths = {8192},
                .rows = 8192,

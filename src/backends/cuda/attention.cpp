@@ -73,7 +73,8 @@ struct AttentionEngine::Tiling {
   int shared_vectors = 0, shared_joined = 0;  // of SHARED=1; 0: it is not used
   unsigned shared_shared = 0;
   bool hopper = false;  // the prompt kernel is attention_prompt_sm90.cu
-  int prompt_warps = 8, prompt_tile = 64, prompt_stages = 2;
+  int prompt_warps = 8, prompt_tile = 64, prompt_stages = 2, prompt_cluster = 1;
+  int prompt_vectors() const { return prompt_warps * 16 * prompt_cluster; }
   unsigned prompt_shared = 0;
 };
 
@@ -127,6 +128,7 @@ AttentionEngine::Tiling AttentionEngine::tiling(const DeviceFacts& facts, const 
              c.pages * c.layers * c.kv_heads * c.page_tokens < int64_t{1} << 31;
   if (t.hopper) {
     if (tuning.prompt_stages > 0) t.prompt_stages = tuning.prompt_stages;
+    if (tuning.prompt_cluster > 0) t.prompt_cluster = tuning.prompt_cluster;
     t.prompt_shared = unsigned(t.prompt_stages * 2 * kHopperTile * c.head_dim_k * 2);
     return t;
   }
@@ -194,6 +196,7 @@ Variant AttentionEngine::prompt_variant(const DeviceFacts& facts, const kv::KvCo
     v.defines.push_back(define("CAUSAL", kind.causal));
     v.defines.push_back(define("WINDOW", kind.window > 0));
     v.defines.push_back(define("STAGES", t.prompt_stages));
+    if (t.prompt_cluster > 1) v.defines.push_back(define("CLUSTER", t.prompt_cluster));
     return v;
   }
   v.defines.push_back(define("CAUSAL", kind.causal));
@@ -241,7 +244,7 @@ std::vector<ScheduleShape> AttentionEngine::shapes(const DeviceFacts& facts, con
     const Tiling t = tiling(facts, c, kind);
     all.push_back({.mask = {kind.heads, c.kv_heads, kind.window, kind.causal},
                    .decode_vectors = t.decode_vectors,
-                   .prompt_vectors = t.prompt_warps * 16,
+                   .prompt_vectors = t.prompt_vectors(),
                    .shared_vectors = kind.causal ? t.shared_vectors : 0,
                    .page_tokens = c.page_tokens,
                    .prompt_masks = kind.masked});
@@ -322,18 +325,22 @@ AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const
     }
     k.prompt = cache_.get(prompt_variant(facts, config_, kind, tuning_), "attention_prompt");
     k.decode_shape.block = unsigned(t.decode_warps * 32), k.decode_shape.shared_bytes = t.decode_shared;
-    k.prompt_maps = t.hopper;
+    k.prompt_box = t.hopper ? std::min(config_.page_tokens, kHopperTile / t.prompt_cluster) : 0;
     k.prompt_shape.block = t.hopper ? kHopperThreads : unsigned(t.prompt_warps * 32),
     k.prompt_shape.shared_bytes = t.prompt_shared;
     k.decode_shape.grid[0] = k.prompt_shape.grid[0] = unsigned(facts.multiprocessors);
     k.shared_shape = k.decode_shape, k.shared_shape.shared_bytes = t.shared_shared;
+    if (t.hopper) {
+      k.prompt_shape.cluster = unsigned(t.prompt_cluster);
+      k.prompt_shape.grid[0] -= k.prompt_shape.grid[0] % k.prompt_shape.cluster;
+    }
     if (tuning.decode_blocks > 0) k.decode_shape.grid[0] = unsigned(tuning.decode_blocks);
     const auto same = [&](const ScheduleShape& s) {
       return s.mask.heads == all[i].mask.heads && s.mask.window == all[i].mask.window &&
              s.mask.causal == all[i].mask.causal && s.prompt_masks == all[i].prompt_masks;
     };
     ScheduleShape shape = all[i];
-    shape.prompt_vectors = t.prompt_warps * 16;
+    shape.prompt_vectors = t.prompt_vectors();
     if (!k.shares) shape.shared_vectors = 0;
     k.schedule = int(std::find_if(shapes_.begin(), shapes_.end(), same) - shapes_.begin());
     if (size_t(k.schedule) == shapes_.size()) shapes_.push_back(shape);
@@ -500,8 +507,8 @@ void AttentionEngine::append(Stream& stream, const DeviceKv& kv, const AppendCal
                 kv.layer(kv::Part::V, call.layer), call.angles, plan, plan);
 }
 
-const AttentionEngine::Maps& AttentionEngine::maps(const DeviceKv& kv) {
-  if (maps_.k_address == kv.k && maps_.v_address == kv.v) return maps_;
+const AttentionEngine::Maps& AttentionEngine::maps(const DeviceKv& kv, int box_tokens) {
+  if (maps_.k_address == kv.k && maps_.v_address == kv.v && maps_.box_tokens == box_tokens) return maps_;
   const auto encode = driver::api().tensor_map_tiled;
   if (!encode)
     fail(ErrorKind::unsupported, "the NVIDIA driver has no cuTensorMapEncodeTiled; a newer driver does");
@@ -512,7 +519,7 @@ const AttentionEngine::Maps& AttentionEngine::maps(const DeviceKv& kv) {
     const uint64_t dims[2] = {uint64_t(c.head_dim_k),
                               uint64_t(c.pages * c.layers * c.kv_heads * c.page_tokens)};
     const uint64_t strides[1] = {uint64_t(c.head_dim_k) * 2};
-    const uint32_t box[2] = {64, uint32_t(std::min(c.page_tokens, kHopperTile))}, steps[2] = {1, 1};
+    const uint32_t box[2] = {64, uint32_t(box_tokens)}, steps[2] = {1, 1};
     constexpr int kPromoteTo256Bytes = 3;
     driver::check(encode(&m, c.form == kv::KvForm::f16 ? driver::kTensorF16 : driver::kTensorBf16, 2,
                          reinterpret_cast<void*>(data), dims, strides, box, steps, 0, driver::kSwizzle128,
@@ -520,7 +527,7 @@ const AttentionEngine::Maps& AttentionEngine::maps(const DeviceKv& kv) {
                   "describing the KV cache to the copy engine");
     return m;
   };
-  maps_ = {kv.k, kv.v, map(kv.k), map(kv.v)};
+  maps_ = {kv.k, kv.v, box_tokens, map(kv.k), map(kv.v)};
   return maps_;
 }
 
@@ -553,8 +560,8 @@ void AttentionEngine::run(Stream& stream, const DeviceKv& kv, const AttentionCal
   if (call.prompt) {
     LaunchShape shape = k.prompt_shape;
     shape.overlap_previous = overlap;
-    if (k.prompt_maps) {
-      const Maps& m = maps(kv);
+    if (k.prompt_box > 0) {
+      const Maps& m = maps(kv, k.prompt_box);
       const int64_t first_row = int64_t{call.layer} * config_.pages * config_.kv_heads * config_.page_tokens;
       stream.launch(k.prompt, shape, call.q, call.q_stride, call.y, call.y_stride, m.k, m.v, first_row, plan,
                     head, call.lse, call.sinks, call.slopes, kind.scale, kind.softcap, kind.window);

@@ -87,7 +87,7 @@ struct AttentionCall {
 struct AttentionTuning {
   int decode_warps = 0, decode_stages = 0, decode_tile = 0, prompt_warps = 0, prompt_tile = 0,
       prompt_stages = 0;
-  int decode_blocks = 0;
+  int decode_blocks = 0, prompt_cluster = 0;
   bool share = false;         // rows that read the same pages read them together
   bool plain_prompt = false;  // attention_prompt.cu on Hopper too
 };
@@ -156,7 +156,7 @@ class AttentionEngine {
   struct Kernels {
     Kernel decode, shared, merge, prompt;
     bool shares = false;
-    bool prompt_maps = false;  // prompt is attention_prompt_sm90.cu's
+    int prompt_box = 0;  // tokens of a box of its maps, if prompt is attention_prompt_sm90.cu's
     LaunchShape decode_shape, shared_shape, prompt_shape;
     int schedule = 0;
   };
@@ -194,9 +194,10 @@ class AttentionEngine {
   std::vector<Append> appends_;
   struct Maps {
     Address k_address = 0, v_address = 0;
+    int box_tokens = 0;
     driver::TensorMap k, v;
   };
-  const Maps& maps(const DeviceKv&);
+  const Maps& maps(const DeviceKv&, int box_tokens);
   Maps maps_;  // of the cache that was used last
   Sizes sizes_;
   Buffer plan_memory_, states_, sums_;

@@ -37,13 +37,18 @@ struct Shape {
   RopeKind rope = {};
   bool plain_prompt = false;  // attention_prompt.cu where Hopper has its own kernel
   bool masked = false;        // prompt rows too
+  int cluster = 0;            // of attention_prompt_sm90.cu
 
   int heads() const { return kv_heads * group; }
   int v() const { return dim_v ? dim_v : dim; }
   std::string name() const {
     return fmt::format(
-        "kv_heads {} group {} dim {}/{} page {} form {} window {} softcap {} sinks {} alibi {} causal {}",
-        kv_heads, group, dim, v(), page, to_string(form), window, softcap, sinks, alibi, causal);
+        "kv_heads {} group {} dim {}/{} page {} form {} window {} softcap {} sinks {} alibi {} causal {} "
+        "cluster {}",
+        kv_heads, group, dim, v(), page, to_string(form), window, softcap, sinks, alibi, causal, cluster);
+  }
+  AttentionTuning tuning() const {
+    return {.prompt_cluster = cluster, .share = true, .plain_prompt = plain_prompt};
   }
   AttentionKind kind() const {
     return {.heads = heads(),
@@ -129,9 +134,8 @@ class World {
     AttentionLimits limits{
         .rows = 1024, .decode_rows = 256, .sequences = 256, .longest = 8192, .mask_words = 1 << 16};
     for (const int64_t n : lengths) limits.table_pages += 2 * ceil_div(n, shape.page) + 64;
-    engine_ =
-        std::make_unique<AttentionEngine>(gpu.device, gpu.kernels, config_, std::vector{shape.kind()}, limits,
-                                          AttentionTuning{.share = true, .plain_prompt = shape.plain_prompt});
+    engine_ = std::make_unique<AttentionEngine>(gpu.device, gpu.kernels, config_, std::vector{shape.kind()},
+                                                limits, shape.tuning());
   }
 
   kv::KvConfig layer_config() const {
@@ -390,7 +394,11 @@ const std::vector<Shape>& all_shapes() {
       Shape{.kv_heads = 1, .group = 2, .dim = 256, .page = 64, .form = KvForm::q8_0, .sinks = true},
       Shape{.kv_heads = 1, .group = 4, .dim = 128, .form = KvForm::e4m3},
       Shape{.kv_heads = 1, .group = 4, .dim = 64, .page = 16, .form = KvForm::e4m3, .window = 90},
-      Shape{.kv_heads = 1, .group = 12, .dim = 192, .page = 32, .dim_v = 128}};
+      Shape{.kv_heads = 1, .group = 12, .dim = 192, .page = 32, .dim_v = 128},
+      Shape{.cluster = 2},
+      Shape{
+          .kv_heads = 2, .group = 5, .dim = 64, .page = 128, .form = KvForm::f16, .window = 70, .cluster = 2},
+      Shape{.kv_heads = 1, .group = 1, .page = 64, .softcap = 20, .causal = false, .cluster = 2}};
   return all;
 }
 
@@ -407,8 +415,7 @@ void prepare_kernels(testing::Gpu& gpu) {
                                 .form = s.form,
                                 .pages = 1};
       const AttentionKind kind = s.kind();
-      for (Variant& v : AttentionEngine::variants(gpu.device.facts(), config, {&kind, 1}, {},
-                                                  {.share = true, .plain_prompt = s.plain_prompt}))
+      for (Variant& v : AttentionEngine::variants(gpu.device.facts(), config, {&kind, 1}, {}, s.tuning()))
         if (std::find(variants.begin(), variants.end(), v) == variants.end())
           variants.push_back(std::move(v));
     }
@@ -448,8 +455,8 @@ INSTANTIATE_TEST_SUITE_P(AttentionOnGpu, Shapes, ::testing::ValuesIn(all_shapes(
 // The same row alone, among 64 sequences, with its neighbours, and for prompts in chunks: the same bits.
 TEST(AttentionOnGpu, ARowDoesNotSeeItsCompany) {
   CAIRN_NEED_GPU(gpu);
-  for (const Shape& shape :
-       {Shape{}, Shape{.kv_heads = 2, .group = 1, .dim = 64, .page = 16, .window = 300}}) {
+  for (const Shape& shape : {Shape{}, Shape{.kv_heads = 2, .group = 1, .dim = 64, .page = 16, .window = 300},
+                             Shape{.cluster = 2}}) {
     SCOPED_TRACE(shape.name());
     std::vector<int64_t> lengths;
     for (int i = 0; i < 64; ++i) lengths.push_back(1 + i * 7919 % 3000);

@@ -8,6 +8,8 @@
 // ascending order from a multiple of 128; a tile of which a vector sees nothing leaves its state as it is,
 // bit for bit.
 //
+// CLUSTER 2: two blocks take an item of 256 vectors together; each fetches half of every tile for both.
+//
 // Bound: the tensor cores, 4 * dim operations per pair. Heads of 64 or 128 elements, pages of 16 tokens or
 // more.
 #include "attention_logit.cuh"
@@ -31,6 +33,9 @@ using namespace cairn::cuda;
 #ifndef STAGES
 #define STAGES 2
 #endif
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
 
 #if __CUDA_ARCH__ == 900 || defined(SIMULATED)
 
@@ -39,7 +44,7 @@ constexpr int kConsumers = 2;
 constexpr int kHeads = KV_HEADS * GROUP;
 constexpr int kHalves = DIM / 64;  // a box is 64 elements wide: 128 bytes, the widest swizzle
 constexpr int kHalfBytes = kTile * 128, kOperandBytes = kHalves * kHalfBytes;
-constexpr int kBoxTokens = PAGE < kTile ? PAGE : kTile, kBoxes = kTile / kBoxTokens;
+constexpr int kBoxTokens = PAGE < kTile / CLUSTER ? PAGE : kTile / CLUSTER, kBoxes = kTile / kBoxTokens;
 static_assert((DIM == 64 || DIM == 128) && PAGE >= 16 && GROUP <= 128, "");
 // Barriers of the block: the turns of the consumers, then what a consumer's own warps meet at.
 constexpr u32 kTurn = 1, kOwn = kTurn + kConsumers;
@@ -103,7 +108,16 @@ DEVICE u64 value_descriptor(u32 address) {
 }
 
 DEVICE int dealt(int round, int workers) {
-  return round * workers + (round % 2 ? workers - 1 - int(blockIdx.x) : int(blockIdx.x));
+  const int worker = int(blockIdx.x) / CLUSTER;
+  return round * workers + (round % 2 ? workers - 1 - worker : worker);
+}
+// A consumer has read its block's tile, which the blocks of the cluster fill again together.
+DEVICE void release_tile(u32 barrier) {
+  if (CLUSTER == 1) {
+    barrier_arrive(barrier);
+  } else {
+    for (int rank = 0; rank < CLUSTER; ++rank) barrier_arrive_at(barrier, rank);
+  }
 }
 
 struct Rows {
@@ -127,18 +141,22 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
   const auto empty_v = [&](int stage) { return empty + u32(stage) * 16 + 8; };
   const auto* items = reinterpret_cast<const PromptItem*>(plan + head->prompt_items_at);
   const auto* tables = reinterpret_cast<const i32*>(plan + head->tables_at);
-  const int total = head->prompt_items, workers = gridDim.x;
+  const int total = head->prompt_items, workers = gridDim.x / CLUSTER;
+  const int rank = CLUSTER > 1 ? int(cluster_rank()) : 0;
 
   release_next();
   if (threadIdx.x == 0) {
     prefetch_map(&map_k), prefetch_map(&map_v);
     for (int s = 0; s < 2 * STAGES; ++s) {
       barrier_init(full + s * 8, 1);
-      barrier_init(empty + s * 8, kConsumers);
+      barrier_init(empty + s * 8, kConsumers * CLUSTER);
     }
     barriers_ready();
   }
-  __syncthreads();
+  if (CLUSTER > 1)
+    cluster_meet();
+  else
+    __syncthreads();
   wait_for_previous();
 
   const int group = threadIdx.x / 128;
@@ -170,11 +188,15 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
           barrier_wait(operand ? empty_v(stage) : empty_k(stage), phase);
           if (lane == 0) barrier_expect(ready, u32(boxes) * kHalves * kBoxTokens * 128);
           __syncwarp();
-          if (lane < boxes) {
+          if (lane < boxes && lane % CLUSTER == rank) {
 #pragma unroll
-            for (int half = 0; half < kHalves; ++half)
-              load_box(to + half * kHalfBytes + lane * kBoxTokens * 128, operand ? &map_v : &map_k, half * 64,
-                       row, ready);
+            for (int half = 0; half < kHalves; ++half) {
+              const u32 at = to + half * kHalfBytes + lane * kBoxTokens * 128;
+              if (CLUSTER > 1)
+                load_box_for((1 << CLUSTER) - 1, at, operand ? &map_v : &map_k, half * 64, row, ready);
+              else
+                load_box(at, operand ? &map_v : &map_k, half * 64, row, ready);
+            }
           }
         }
         if (++stage == STAGES) stage = 0, phase ^= 1;
@@ -196,7 +218,7 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
       const bf16* from[2];
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const int vector = consumer * 64 + warp * 16 + g + r * 8, row = vector / GROUP;
+        const int vector = (rank * kConsumers + consumer) * 64 + warp * 16 + g + r * 8, row = vector / GROUP;
         const int q_head = item.kv_head * GROUP + vector % GROUP;
         rows.valid[r] = row < item.rows;
         from[r] = q + (rows.valid[r] ? (item.q_row + row) * q_stride + q_head * DIM : 0);
@@ -292,7 +314,7 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
       wgmma_commit();
       wgmma_wait<0>();
       pin(s);
-      if (thread == 0) barrier_arrive(empty_k(stage));
+      if (thread == 0) release_tile(empty_k(stage));
       softmax(token, keep);
       pack();
 
@@ -314,11 +336,11 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
         arrive(other_turn, 256);
         wgmma_wait<1>();
         pin(s);
-        if (thread == 0) barrier_arrive(empty_k(stage));
+        if (thread == 0) release_tile(empty_k(stage));
         softmax(token, keep);
         wgmma_wait<0>();
         pin(out), pin(p);
-        if (thread == 0) barrier_arrive(empty_v(before));
+        if (thread == 0) release_tile(empty_v(before));
 #pragma unroll
         for (int i = 0; i < DIM / 2; ++i) out[i] *= keep[i / 2 % 2];
         pack();
@@ -343,12 +365,12 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
       if (next < total) open(items[next]);
       wgmma_wait<0>();
       pin(out);
-      if (thread == 0) barrier_arrive(empty_v(stage));
+      if (thread == 0) release_tile(empty_v(stage));
       if (++stage == STAGES) stage = 0, phase ^= 1;
 
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const int vector = consumer * 64 + warp * 16 + g + r * 8, row = vector / GROUP;
+        const int vector = (rank * kConsumers + consumer) * 64 + warp * 16 + g + r * 8, row = vector / GROUP;
         const int q_head = item.kv_head * GROUP + vector % GROUP;
         float total_sum = sum[r];
         total_sum += __shfl_xor_sync(0xffffffffu, total_sum, 1);
@@ -372,6 +394,8 @@ extern "C" __global__ void __launch_bounds__(128 * (kConsumers + 1), 1)
       }
     }
   }
+  // No block leaves while another one may still fill its tiles or arrive at its barriers.
+  if (CLUSTER > 1) cluster_meet();
 }
 
 #endif
