@@ -238,10 +238,11 @@ std::vector<Variant> AttentionEngine::variants(const DeviceFacts& facts, const k
 }
 
 std::vector<ScheduleShape> AttentionEngine::shapes(const DeviceFacts& facts, const kv::KvConfig& c,
-                                                   std::span<const AttentionKind> kinds) {
+                                                   std::span<const AttentionKind> kinds,
+                                                   const AttentionTuning& tuning) {
   std::vector<ScheduleShape> all;
   for (const AttentionKind& kind : kinds) {
-    const Tiling t = tiling(facts, c, kind);
+    const Tiling t = tiling(facts, c, kind, tuning);
     all.push_back({.mask = {kind.heads, c.kv_heads, kind.window, kind.causal},
                    .decode_vectors = t.decode_vectors,
                    .prompt_vectors = t.prompt_vectors(),
@@ -261,7 +262,7 @@ AttentionEngine::Sizes AttentionEngine::sizes(const DeviceFacts& facts, const kv
   uint64_t bytes =
       sizeof(PlanHead) * kinds.size() + uint64_t(l.rows + l.table_pages + l.mask_words) * 4 + 4 * kAlignment;
   int heads = 0;
-  for (const ScheduleShape& shape : shapes(facts, c, kinds)) {
+  for (const ScheduleShape& shape : shapes(facts, c, kinds, {.prompt_cluster = 1, .share = true})) {
     heads = std::max(heads, shape.mask.heads);
     const int64_t group = shape.mask.heads / shape.mask.kv_heads;
     const int64_t prompt_items = (l.rows / (shape.prompt_vectors / group) + l.sequences) * c.kv_heads;
@@ -311,7 +312,7 @@ AttentionEngine::AttentionEngine(const Device& device, KernelCache& cache, const
     s.memory = PinnedBuffer(device, size_t(sizes_.plan));
     s.copied = std::make_unique<Event>(device);
   }
-  const std::vector<ScheduleShape> all = shapes(facts, config_, kinds_);
+  const std::vector<ScheduleShape> all = shapes(facts, config_, kinds_, tuning_);
   for (size_t i = 0; i < kinds_.size(); ++i) {
     const AttentionKind& kind = kinds_[i];
     const Tiling t = tiling(facts, config_, kind, tuning_);

@@ -176,7 +176,7 @@ class AttentionEngine {
                                 const AttentionTuning& = {});
   static Variant append_variant(const kv::KvConfig&, const RopeKind&, int heads);
   static std::vector<ScheduleShape> shapes(const DeviceFacts&, const kv::KvConfig&,
-                                           std::span<const AttentionKind>);
+                                           std::span<const AttentionKind>, const AttentionTuning&);
   struct Sizes {
     uint64_t plan = 0, states = 0, sums = 0;
     int64_t state_parts = 0;
