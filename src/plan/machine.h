@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/cpu_features.h"
+#include "base/read_bandwidth.h"
 #include "base/system_memory.h"
 #include "base/thread_pool.h"
 
@@ -31,16 +32,8 @@ struct Machine {
 
 Machine describe_machine(const std::filesystem::path& root = "/");  // root: for tests
 
-struct Bandwidth {
-  double median_gb_per_s = 0, best_gb_per_s = 0;  // 1e9 bytes per second
-  size_t bytes = 0;                               // read per repetition
-  int threads = 0, repetitions = 0;
-};
-
-// Reads `bytes` of memory once per repetition with every thread of the pool, each its own contiguous part,
-// with the widest loads that the machine has. The ceiling of everything that is bound by memory; bytes should
-// be several times the last cache. Throws Error(out_of_memory) when they cannot be had.
-Bandwidth measure_read_bandwidth(ThreadPool& pool, size_t bytes, int repetitions = 9);
+using cairn::Bandwidth;
+using cairn::measure_read_bandwidth;
 
 // An amount for measure_read_bandwidth: past the caches, within a quarter of what is available.
 size_t bandwidth_test_bytes(const Machine&);
