@@ -11,8 +11,8 @@ namespace cairn::backends {
 class PartExecutor : public Executor {
  public:
   // Takes the step's tokens. The sequences and the trace outlive the step; what the trace gets is numbered as
-  // the part's instructions are. run() of a part without stages is begin() and all of it.
-  virtual void begin(std::span<const SequenceStep>, program::Trace* trace = nullptr) = 0;
+  // the part's instructions are. run() is for whole programs.
+  virtual void begin_stages(std::span<const SequenceStep>, program::Trace* trace = nullptr) = 0;
   // Every stage once, in order. The stage that computes the scores returns them.
   virtual StepResult run_stage(size_t stage) = 0;
   // Rows of a value of the coming stage's `in`, and of the last stage's `out`, f32 or i32 as the value says,

@@ -599,7 +599,7 @@ StepResult Executor::run(std::span<const SequenceStep> sequences, program::Trace
   return Step(*this, sequences, trace).run(0, program_.instructions.size());
 }
 
-void Executor::begin(std::span<const SequenceStep> sequences, program::Trace* trace) {
+void Executor::begin_stages(std::span<const SequenceStep> sequences, program::Trace* trace) {
   step_ = std::make_unique<Step>(*this, sequences, trace);
 }
 

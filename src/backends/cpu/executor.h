@@ -47,7 +47,7 @@ class Executor final : public backends::PartExecutor {
   // Preconditions: the step's rows are within bounds, token ids within the vocabulary, pages reserved.
   StepResult run(std::span<const SequenceStep>, program::Trace* trace = nullptr) override;
 
-  void begin(std::span<const SequenceStep>, program::Trace* trace) override;
+  void begin_stages(std::span<const SequenceStep>, program::Trace* trace) override;
   StepResult run_stage(size_t stage) override;
   void hand_in(program::Value, const std::byte* rows) override;
   const std::byte* hand_out(program::Value) override;

@@ -30,6 +30,9 @@ DeviceFacts facts_of(int ordinal) {
   f.capability =
       10 * attribute(device, driver::kCapabilityMajor) + attribute(device, driver::kCapabilityMinor);
   f.multiprocessors = attribute(device, driver::kMultiprocessors);
+  // Two transfers per clock.
+  f.read_bytes_per_s = 2e3 * double(attribute(device, driver::kMemoryClockKHz)) *
+                       double(attribute(device, driver::kMemoryBusBits)) / 8;
   f.l2_bytes = size_t(attribute(device, driver::kL2Bytes));
   f.shared_per_block = size_t(attribute(device, driver::kSharedMemoryPerBlockOptIn));
   check(api().device_memory(&f.memory_bytes, device), "reading the GPU's memory size");

@@ -22,6 +22,7 @@ struct DeviceFacts {
   int capability = 0;  // 90 for 9.0
   int multiprocessors = 0;
   size_t memory_bytes = 0, l2_bytes = 0;
+  double read_bytes_per_s = 0;  // what the memory's clock and width promise
   size_t shared_per_block = 0;  // with opt-in
   int driver_version = 0;       // 12040 for 12.4
   // "sm_90a" where the architecture has accelerated features (9.0 and later), else "sm_86".

@@ -56,35 +56,6 @@ std::vector<Variant> unique(const std::vector<Variant>& variants) {
 
 }  // namespace
 
-// Rotations of a layer's queries and keys that its KvWrite can do on the way: both feed nothing else, turn
-// alike, and nothing but them stands between them and the KvWrite (whose inputs' memory could have been taken
-// by then).
-std::vector<Executor::FusedRope> Executor::find_fused_ropes(const Program& program) {
-  const auto& instructions = program.instructions;
-  std::vector<FusedRope> fused(instructions.size());
-  std::map<int32_t, int> readers;
-  for (const auto& instruction : instructions)
-    for (const Value v : uses(instruction.operation).in) ++readers[v.id];
-  for (size_t i = 2; i < instructions.size(); ++i) {
-    const auto* write = std::get_if<program::KvWrite>(&instructions[i].operation);
-    const auto* a = std::get_if<program::Rope>(&instructions[i - 2].operation);
-    const auto* b = std::get_if<program::Rope>(&instructions[i - 1].operation);
-    if (!write || !a || !b) continue;
-    const auto* k = a->y == write->k ? a : b;
-    const auto* q = k == a ? b : a;
-    bool read_by_attention = false;
-    for (const auto& instruction : instructions)
-      if (const auto* op = std::get_if<program::Attention>(&instruction.operation))
-        read_by_attention |= op->q == q->y && op->slot == write->slot;
-    if (k->y != write->k || !read_by_attention || readers[q->y.id] != 1 || readers[k->y.id] != 1 ||
-        q->table != k->table || q->pairing != k->pairing || q->rotary_dim != k->rotary_dim)
-      continue;
-    fused[i].q = q, fused[i].k = k;
-    fused[i - 1].skip = fused[i - 2].skip = true;
-  }
-  return fused;
-}
-
 // What a step tells the device, in one block of 32-bit words that is uploaded at once: offsets of its parts.
 struct Executor::Inputs {
   int64_t ids, positions, sequence_of, starts, logit_rows, tables, words;
@@ -146,7 +117,8 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
   kv_memory_ = Buffer(device, size_t(device_kv_bytes(kv.config())));
   inputs_ = Buffer(device, size_t(layout_->words) * 4);
   staging_ = PinnedBuffer(device, size_t(layout_->words) * 4);
-  const int64_t vocabulary = program.width(program.logits), dim = program.width(program.hidden);
+  const int64_t vocabulary = program.logits ? program.width(program.logits) : 0,
+                dim = program.hidden ? program.width(program.hidden) : 0;
   results_ = PinnedBuffer(device, size_t(bounds.logits * (vocabulary + dim)) * 4);
   hidden_ = Buffer(device, size_t(bounds.logits * dim) * 4);
 
@@ -187,7 +159,9 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
   });
   weights_.load(program, stored, device, stream_, pool, on_load);
   compiled.get();
-  if (!attention_) cache_element(kv.config());  // refuses forms that only the attention engine has
+  handover_ = Handover(device, program, bounds);
+  if (!attention_ && !program.kv.empty())
+    cache_element(kv.config());  // refuses forms that only the attention engine has
   pages_ = std::make_unique<PageMover>(kernels_, DeviceKv::at(kv_memory_.address(), kv.config()));
   // On the stream of the steps: after the one that wrote the page, before the one that goes on in the copy.
   kv.set_page_copy([this](int32_t from, int32_t to, int64_t) { pages_->copy(stream_, from, to); });
@@ -213,6 +187,11 @@ class Executor::Step {
       if (s.row_class == RowClass::decode) decode_rows_ += int64_t(s.tokens.size());
     }
     assert(sizes_.tokens <= e.bounds_.tokens && sizes_.logits <= e.bounds_.logits);
+    Address table = e_.ropes_.address();
+    for (const auto& rope : program_.ropes) {
+      rope_tables_.push_back(table);
+      table += Address(round_up(e_.bounds_.tokens * rope.rotary_dim * 4, kAlignment));
+    }
   }
 
   // The modules of all products and lookups, as a step of both classes would ask for them.
@@ -233,13 +212,56 @@ class Executor::Step {
     return all;
   }
 
+  void begin(program::Trace* trace) {
+    trace_ = trace;
+    const double start = now();
+    upload_inputs();
+    e_.times_.prepare += trace ? 0 : now() - start;
+  }
+
+  StepResult run_stage(size_t index) {
+    const program::Stage& stage = program_.stages[index];
+    const bool repeats = decode_rows_ == sizes_.tokens && int64_t(sequences_.size()) == sizes_.tokens;
+    const double start = now();
+    after_copy_ = true;
+    e_.scratch_.ahead = nullptr;
+    if (trace_) {
+      run_traced(*trace_, stage);
+    } else if (const std::array key{int64_t(index), sizes_.tokens,
+                                    sizes_.logits * 4 + (e_.attention_ ? e_.attention_->launches() : 0)};
+               repeats) {
+      auto& graph = e_.stage_graphs_[key];
+      if (!graph && !e_.stage_graphs_seen_.insert(key).second)
+        graph = Graph::capture(e_.stream_, [&] { launch_stage(stage); });
+      if (graph)
+        graph.launch(e_.stream_);
+      else
+        launch_stage(stage);
+    } else {
+      launch_stage(stage);
+    }
+    const double launched = now();
+    e_.stream_.synchronize();
+    const bool last = stage.end == int32_t(program_.instructions.size());
+    if (!trace_) e_.times_.add({last ? 1 : 0, 0, launched - start, now() - launched});
+    return last ? result() : StepResult{sizes_.logits, nullptr, nullptr};
+  }
+
+  void hand_in(Value v, const std::byte* rows) {
+    if (count(v) == 0) return;
+    e_.handover_.fill_in(v, rows, order_of(v), row_bytes(v));
+    e_.stream_.mark("rows from another part");
+    e_.stream_.upload(at(v).address, e_.handover_.in(v), size_t(count(v)) * 4);
+  }
+  const std::byte* hand_out(Value v) { return e_.handover_.take_out(v, order_of(v), row_bytes(v)); }
+
   StepResult run(program::Trace* trace) {
     const double start = now();
     upload_inputs();
     const double uploaded = now();
     const bool repeats = decode_rows_ == sizes_.tokens && int64_t(sequences_.size()) == sizes_.tokens;
     if (trace) {
-      run_traced(*trace);
+      run_traced(*trace, {0, int32_t(program_.instructions.size()), {}, {}});
     } else if (repeats) {
       const std::pair shape{sizes_.tokens,
                             sizes_.logits * 4 + (e_.attention_ ? e_.attention_->launches() : 0)};
@@ -257,19 +279,29 @@ class Executor::Step {
     const double launched = now();
     e_.stream_.synchronize();
     if (!trace) e_.times_.add({1, uploaded - start, launched - uploaded, now() - launched});
-    auto* logits = e_.results_.as<float>();
-    return {sizes_.logits, sizes_.logits > 0 ? logits : nullptr,
-            sizes_.logits > 0 && decode_rows_ < sizes_.tokens ? logits + logits_words() : nullptr};
+    return result();
   }
 
  private:
+  StepResult result() const {
+    auto* logits = e_.results_.as<float>();
+    return {sizes_.logits, sizes_.logits > 0 && program_.logits ? logits : nullptr,
+            sizes_.logits > 0 && program_.hidden && decode_rows_ < sizes_.tokens ? logits + logits_words()
+                                                                                 : nullptr};
+  }
+  // Per row of the step: its tokens, or its logit rows, whose order is always the caller's.
+  size_t row_bytes(Value v) const { return size_t(program_.info(v).shape.front().size * width(v)) * 4; }
+  RowOrder order_of(Value v) const {
+    if (program_.info(v).shape.front().symbol == program::Symbol::tokens) return rows_;
+    return {{0}, {sizes_.logits}, true};
+  }
   static double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   }
   int64_t rows(Value v) const { return sizes_.of(program_.info(v).shape.front()); }
   int64_t width(Value v) const { return program_.width(v); }
   int64_t count(Value v) const { return rows(v) * width(v); }
-  int64_t logits_words() const { return sizes_.logits * width(program_.logits); }
+  int64_t logits_words() const { return program_.logits ? sizes_.logits * width(program_.logits) : 0; }
   Address input(int64_t word) const { return e_.inputs_.address() + Address(word) * 4; }
   Operand at(Value v) const {
     if (v == program_.ids) return {input(e_.layout_->ids)};
@@ -283,7 +315,9 @@ class Executor::Step {
     auto* words = e_.staging_.as<int32_t>();
     const Inputs& in = *e_.layout_;
     int64_t row = 0, sequence = 0, page = 0;
-    std::vector<int64_t> first_row(sequences_.size());
+    std::vector<int64_t>& first_row = rows_.first_row;
+    first_row.assign(sequences_.size(), 0);
+    for (const auto& s : sequences_) rows_.count.push_back(int64_t(s.tokens.size()));
     for (const RowClass wanted : {RowClass::decode, RowClass::prompt})
       for (size_t i = 0; i < sequences_.size(); ++i) {
         const auto& s = sequences_[i];
@@ -317,6 +351,7 @@ class Executor::Step {
         }
         ++sequence;
       }
+    rows_.same = std::is_sorted(first_row.begin(), first_row.end());
     int64_t scored = 0;
     for (size_t i = 0; i < sequences_.size(); ++i) {
       const int64_t end = first_row[i] + int64_t(sequences_[i].tokens.size());
@@ -356,19 +391,29 @@ class Executor::Step {
     download();
   }
 
+  // A part's step; what it hands on is copied with it.
+  void launch_stage(const program::Stage& stage) {
+    if (stage.begin == 0) prepare();
+    for (int32_t i = stage.begin; i < stage.end; ++i) launch(size_t(i));
+    finish_stage(stage);
+  }
+  void finish_stage(const program::Stage& stage) {
+    if (!stage.out.empty()) e_.stream_.mark("rows for another part");
+    for (const Value v : stage.out) {
+      assert(e_.elements_[size_t(v.id)] == Element::f32);
+      if (count(v) > 0) e_.stream_.download(e_.handover_.out(v), at(v).address, size_t(count(v)) * 4);
+    }
+    if (stage.end == int32_t(program_.instructions.size())) download();
+  }
+
   void prepare() {
     e_.stream_.mark("the step's inputs");
     launch_.overlap = false;
     e_.scratch_.ahead = nullptr;
-    Address table = e_.ropes_.address();
-    rope_tables_.clear();
     for (size_t r = 0; r < program_.ropes.size(); ++r) {
-      const auto& rope = program_.ropes[r];
-      const int64_t half = rope.rotary_dim / 2, own = e_.layout_->rope_frequencies[r];
-      rope_tables_.push_back(table);
+      const int64_t half = program_.ropes[r].rotary_dim / 2, own = e_.layout_->rope_frequencies[r];
       launch_.rope_table(input(e_.layout_->positions), own < 0 ? 0 : input(e_.layout_->sequence_of),
-                         own < 0 ? e_.frequencies_[r] : input(own), table, sizes_.tokens, half);
-      table += Address(round_up(e_.bounds_.tokens * rope.rotary_dim * 4, kAlignment));
+                         own < 0 ? e_.frequencies_[r] : input(own), rope_tables_[r], sizes_.tokens, half);
     }
   }
 
@@ -389,10 +434,10 @@ class Executor::Step {
   }
 
   void download() {
-    if (sizes_.logits == 0) return;
+    if (sizes_.logits == 0 || !program_.logits) return;
     e_.stream_.mark("the step's results");
     e_.stream_.download(e_.results_.data(), at(program_.logits).address, size_t(logits_words()) * 4);
-    if (decode_rows_ == sizes_.tokens) return;
+    if (decode_rows_ == sizes_.tokens || !program_.hidden) return;
     const Operand hidden = at(program_.hidden);
     Address from = hidden.address;
     const int64_t words = count(program_.hidden);
@@ -404,17 +449,18 @@ class Executor::Step {
     e_.stream_.download(e_.results_.as<float>() + logits_words(), from, size_t(words) * 4);
   }
 
-  void run_traced(program::Trace& trace) {
+  void run_traced(program::Trace& trace, const program::Stage& stage) {
     program::StepSizes sizes;
     sizes.tokens = sizes_.tokens, sizes.logits = sizes_.logits, sizes.sequences = int64_t(sequences_.size());
     sizes.context = sequences_.empty() ? 0 : sequences_.front().position;
     sizes.kv_bytes_per_element_x16 = kv::bytes_per_element_x16(e_.kv_.config());
+    const auto first = size_t(stage.begin), count = size_t(stage.end - stage.begin);
     traced_ = true;
-    prepare();
+    if (first == 0) prepare();
     e_.stream_.synchronize();
-    StepTrace times(e_.stream_, trace, 0, program_.instructions.size());
-    for (size_t i = 0; i < program_.instructions.size(); ++i) times.instruction([&] { launch(i); });
-    download();
+    StepTrace times(e_.stream_, trace, first, count);
+    for (size_t i = first; i < first + count; ++i) times.instruction([&] { launch(i); });
+    finish_stage(stage);
     e_.stream_.synchronize();
     times.finish([&](size_t i) {
       const auto& instruction = program_.instructions[i];
@@ -686,6 +732,8 @@ class Executor::Step {
   size_t instruction_ = 0;
   Value converted_of_;  // whose bf16 copy the running instruction has made
   bool after_copy_ = true, traced_ = false;
+  program::Trace* trace_ = nullptr;  // of a part's step
+  RowOrder rows_;
 };
 
 bool Executor::gated_together(const program::GatedMatMul& op) const {
@@ -763,7 +811,7 @@ void Executor::prepare_fast_kernels() {
     }
     return true;
   };
-  const bool fast = or_plain([&] {
+  const bool fast = !kinds.empty() && or_plain([&] {
     for (auto& v : AttentionEngine::variants(device_.facts(), kv_.config(), kinds, ropes, {.share = true}))
       variants.push_back(std::move(v));
   });
@@ -779,5 +827,13 @@ void Executor::prepare_fast_kernels() {
 StepResult Executor::run(std::span<const SequenceStep> sequences, program::Trace* trace) {
   return Step(*this, sequences).run(trace);
 }
+
+void Executor::begin_stages(std::span<const SequenceStep> sequences, program::Trace* trace) {
+  step_ = std::make_unique<Step>(*this, sequences);
+  step_->begin(trace);
+}
+StepResult Executor::run_stage(size_t stage) { return step_->run_stage(stage); }
+void Executor::hand_in(Value v, const std::byte* rows) { step_->hand_in(v, rows); }
+const std::byte* Executor::hand_out(Value v) { return step_->hand_out(v); }
 
 }  // namespace cairn::cuda

@@ -2,16 +2,19 @@
 // on one stream, recorded once as a graph where steps repeat (one new token per sequence).
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <set>
 #include <span>
 #include <vector>
 
-#include "backends/common/executor.h"
+#include "backends/common/part_executor.h"
 #include "backends/cuda/attention.h"
 #include "backends/cuda/element_types.h"
 #include "backends/cuda/expert_products.h"
+#include "backends/cuda/fused_ropes.h"
+#include "backends/cuda/handover.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/model_weights.h"
 #include "backends/cuda/pages.h"
@@ -30,7 +33,7 @@ struct ExecutorNeeds {
 ExecutorNeeds executor_needs(const program::Program&, std::span<const codecs::StoredWeight>,
                              const kv::KvConfig&, const program::Bounds&, const ExecutorOptions&);
 
-class Executor final : public backends::Executor {
+class Executor final : public backends::PartExecutor {
  public:
   // The program, pool of threads and KV pool (whose pages lie elsewhere: here) must outlive the executor.
   Executor(const program::Program&, std::span<const codecs::StoredWeight>, ThreadPool&, kv::KvPool&,
@@ -39,6 +42,12 @@ class Executor final : public backends::Executor {
   ~Executor() override;
 
   backends::StepResult run(std::span<const backends::SequenceStep>, program::Trace* trace = nullptr) override;
+  // Parts: rows of class decode lie first on the device, also when the caller's do not.
+  void begin_stages(std::span<const backends::SequenceStep>, program::Trace* trace) override;
+  backends::StepResult run_stage(size_t stage) override;
+  void hand_in(program::Value, const std::byte* rows) override;
+  const std::byte* hand_out(program::Value) override;
+
   const program::Bounds& bounds() const override { return bounds_; }
   uint64_t scratch_bytes() const override;
   backends::StepTimes times() const override { return times_; }
@@ -50,12 +59,6 @@ class Executor final : public backends::Executor {
 
  private:
   class Step;
-  // Per instruction: rotations that a KvWrite takes over, and on those that they are skipped.
-  struct FusedRope {
-    const program::Rope *q = nullptr, *k = nullptr;
-    bool skip = false;
-  };
-  static std::vector<FusedRope> find_fused_ropes(const program::Program&);
   // One kernel for gate, up and what joins them.
   bool gated_together(const program::GatedMatMul&) const;
   void prepare_fast_kernels();
@@ -87,6 +90,12 @@ class Executor final : public backends::Executor {
   // One graph per shape of step: (rows, 4 * logit rows + AttentionEngine::launches()).
   std::map<std::pair<int64_t, int64_t>, Graph> graphs_;
   std::set<std::pair<int64_t, int64_t>> graphs_seen_;
+
+  // Of a part: the step between its stages, and graphs by stage, rows and logit rows.
+  std::unique_ptr<Step> step_;
+  Handover handover_;
+  std::map<std::array<int64_t, 3>, Graph> stage_graphs_;
+  std::set<std::array<int64_t, 3>> stage_graphs_seen_;
 };
 
 }  // namespace cairn::cuda

@@ -162,10 +162,14 @@ void ModelWeights::load(const Program& program, std::span<const StoredWeight> st
   Uploader uploader(device, stream);
   MatrixPacker packer(device, stream, pool);
   backends::LoadProgress loaded;
-  for (const auto& w : stored)
-    for (const auto& piece : w.pieces) loaded.total_bytes += piece.all_bytes();
+  // A part of a program has no use for the others' weights.
+  const auto roles = program::weight_roles(program);
+  const auto used = [&](size_t i) { return roles[i].matrix || roles[i].vector || roles[i].table; };
+  for (size_t i = 0; i < stored.size(); ++i)
+    for (const auto& piece : stored[i].pieces) loaded.total_bytes += used(i) ? piece.all_bytes() : 0;
 
   for (size_t i = 0; i < stored.size(); ++i) {
+    if (!used(i)) continue;
     const auto& w = stored[i];
     const auto& codec = codecs::codec(w.codec);
     const auto raw = [&](Address to) {
