@@ -199,6 +199,7 @@ int run(const Options& options) {
   engine_options.threads = options.model.load.threads;
   engine_options.kv_form = parse_kv_form(options.model.load.kv);
   engine_options.place = parse_place(options.model.load.device);
+  place_layers(options.model.load, engine_options);
   engine_options.exact = options.exact;
   engine_options.step_tokens = options.step_tokens != 0 ? std::max(options.step_tokens, options.batch) : 0;
   engine_options.step_logits = options.batch;
@@ -251,6 +252,15 @@ int run(const Options& options) {
                                 {"batch", options.batch},
                                 {"read_gb_per_second", ceiling},
                                 {"version", CAIRN_VERSION}};
+    if (const auto& split = engine.memory().split)
+      json["split"] = {{"layers", engine.model().layers},
+                       {"cpu_layers", split->on_cpu.layers},
+                       {"cpu_expert_layers", split->on_cpu.experts},
+                       {"gpu_bytes", split->gpu.total()},
+                       {"cpu_bytes", split->cpu.total()},
+                       {"counted_gpu_gb_per_second", split->speeds.gpu_bytes_per_s / 1e9},
+                       {"counted_cpu_gb_per_second", split->speeds.cpu_bytes_per_s / 1e9},
+                       {"foreseen_tokens_per_second", split->tokens_per_second}};
     for (const auto& row : rows) json["results"].push_back(as_json(row, ceiling));
     write_out(json.dump(2) + "\n");
     return 0;
@@ -262,6 +272,7 @@ int run(const Options& options) {
                                                    kernels.compiled, kernels.seconds)
                                      : "",
                         ceiling));
+  if (const auto& split = engine.memory().split) write_out(describe(*split) + "\n\n");
   write_out(fmt::format("{:<14}{:>8}{:>12}{:>10}{:>10}{:>12}{:>12}\n", "test", "depth", "tok/s", "spread",
                         "GB/s", "of read", "GFLOP/s"));
   for (const auto& row : rows) {

@@ -14,7 +14,9 @@
 #include "command.h"
 #include "formats/json_file.h"
 #include "formats/untrusted_text.h"
+#include "inspect_plan.h"
 #include "inspect_program.h"
+#include "model_options.h"
 #include "model_path.h"
 #include "models/model.h"
 #include "output.h"
@@ -89,8 +91,9 @@ std::string packed_text(formats::Checkpoint checkpoint) {
 
 struct Options {
   std::string model;
-  bool json = false, tensors = false, program = false, cost = false;
+  bool json = false, tensors = false, program = false, cost = false, plan = false;
   int64_t tokens = 1, context = 0;
+  LoadOptions load;
 };
 
 int run(const Options& options) {
@@ -99,6 +102,10 @@ int run(const Options& options) {
     const auto model = models::open_model(path);
     if (options.program) write_out(program::print(model.program));
     if (options.cost) write_out(cost_text(model, options.tokens, options.context));
+    return 0;
+  }
+  if (options.plan) {
+    write_out(plan_text(models::open_model(path), options.load));
     return 0;
   }
   auto checkpoint = formats::open_checkpoint(path);
@@ -125,6 +132,15 @@ std::function<int()> setup(CLI::App& app) {
   app.add_option("--context", options->context, "with --cost: tokens already in the cache")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 32));
+  app.add_flag("--plan", options->plan,
+               "print where weights and cache would lie, and how many bytes they are");
+  app.add_option("-c,--ctx", options->load.context, "with --plan: tokens of context")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--device", options->load.device, "with --plan: cpu, cuda or auto")->capture_default_str();
+  app.add_option("--kv", options->load.kv, "with --plan: how keys and values are kept");
+  app.add_option("--memory", options->load.memory_limit, "with --plan: host memory to use, e.g. 16GB")
+      ->transform(byte_size());
+  add_split_options(app, options->load);
   return [options] { return run(*options); };
 }
 

@@ -8,7 +8,8 @@
 
 namespace CLI {
 class App;
-}
+class Validator;
+}  // namespace CLI
 
 namespace cairn::app {
 
@@ -19,6 +20,10 @@ struct ModelOptions {
 };
 
 void add_model_options(CLI::App&, ModelOptions&);
+// Of these, what says how a model larger than the GPU is split.
+void add_split_options(CLI::App&, LoadOptions&);
+// Turns what people write for sizes into bytes.
+CLI::Validator byte_size();
 
 // Resolves the name and loads, with a progress bar on a terminal.
 std::unique_ptr<Model::Impl> load_model(const ModelOptions&);

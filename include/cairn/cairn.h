@@ -29,7 +29,11 @@ struct LoadOptions {
   int64_t context = 0;  // tokens that the cache holds; 0: chosen from the model and the memory there is
   std::string kv;       // of keys and values: f32, f16, bf16, q8_0, e4m3 (GPU); empty: f16 (CPU), bf16 (GPU)
   std::string device = "auto";  // cpu, cuda, or auto: a GPU when there is one and the model fits into it
-  uint64_t memory_limit = 0;    // bytes; 0: what the system has available
+  uint64_t memory_limit = 0;    // bytes of host memory; 0: what the system has available
+  // Bytes of GPU memory; 0: what is free. Layers (or experts) that do not fit are computed by the CPU.
+  uint64_t gpu_memory = 0;
+  int64_t gpu_layers = -1;         // so many layers on the GPU, the last ones; -1: as many as fit
+  int64_t cpu_expert_layers = -1;  // the routed experts of so many of them on the CPU; -1: as is fastest
   // Large models' weights are kept on disk as the processor wants them, for an instant next start.
   bool weight_cache = true;
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> on_load;

@@ -15,7 +15,7 @@ engine::EngineOptions engine_options(const LoadOptions& options, const EngineSha
   result.context = options.context;
   result.kv_form = parse_kv_form(options.kv);
   result.place = parse_place(options.device);
-  result.memory_limit = options.memory_limit;
+  place_layers(options, result);
   result.step_logits = shape.step_logits;
   result.step_tokens = shape.step_tokens;
   result.sequences = shape.sequences;
@@ -66,6 +66,13 @@ engine::Place parse_place(std::string_view name) {
   for (const auto place : {engine::Place::automatic, engine::Place::cpu, engine::Place::cuda})
     if (to_string(place) == name) return place;
   fail(ErrorKind::invalid_argument, "the device is '{}'; it must be auto, cpu or cuda", name);
+}
+
+void place_layers(const LoadOptions& options, engine::EngineOptions& result) {
+  result.memory_limit = options.memory_limit;
+  result.gpu_memory = options.gpu_memory;
+  if (options.gpu_layers >= 0) result.gpu_layers = options.gpu_layers;
+  if (options.cpu_expert_layers >= 0) result.cpu_expert_layers = options.cpu_expert_layers;
 }
 
 engine::GenerateOptions generate_options(const Parameters& p) {

@@ -46,6 +46,8 @@ std::filesystem::path tokenizer_path(const std::filesystem::path& model);
 // Throw Error(invalid_argument) listing the names. An empty form is the device's own.
 std::optional<kv::KvForm> parse_kv_form(std::string_view);
 engine::Place parse_place(std::string_view);
+// What a caller asks of the two memories and of the split between them.
+void place_layers(const LoadOptions&, engine::EngineOptions&);
 engine::GenerateOptions generate_options(const Parameters&);
 // Temperature and top_p of the model's generation_config.json when it says do_sample; else greedy.
 Parameters recommended_parameters(const Model::Impl&);

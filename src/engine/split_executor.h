@@ -29,10 +29,13 @@ class SplitExecutor final : public backends::Executor {
   backends::StepResult run(std::span<const backends::SequenceStep>, program::Trace* trace = nullptr) override;
   const program::Bounds& bounds() const override { return members_.front().executor->bounds(); }
   uint64_t scratch_bytes() const override;
+  std::unique_ptr<kv::PageBytes> page_bytes() override;  // the members', one after another
+  int64_t table_pages() const override;
   backends::StepTimes times() const override;
 
  private:
   void hand_over(const program::Turn&);
+  void join(const std::vector<program::Trace>&, program::Trace&) const;
 
   program::Parts parts_;
   std::vector<Member> members_;

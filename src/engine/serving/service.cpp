@@ -6,7 +6,6 @@
 #include <functional>
 
 #include "base/steady_seconds.h"
-#include "models/fingerprint.h"
 
 namespace cairn::engine {
 namespace {
@@ -43,7 +42,7 @@ Service::Service(Engine& engine, const text::Tokenizer& tokenizer, const Service
   decode_rows_ = rows_alike_ ? engine.bounds().tokens : std::min(engine.bounds().tokens, rows);
   for (const auto& rope : engine.program().ropes) length_matters_ |= depends_on_length(rope.scaling);
   if (options.reuse_prefixes)
-    prefixes_ = std::make_unique<kv::PrefixTree>(engine.kv(), models::fingerprint(engine.model()));
+    prefixes_ = std::make_unique<kv::PrefixTree>(engine.kv(), engine.page_fingerprint());
   if (options.spill_bytes > 0)
     spill_ = std::make_unique<kv::Spill>(engine.kv(), engine.page_bytes(), options.spill_bytes);
   if (prefixes_ && !options.store.folder.empty()) {
