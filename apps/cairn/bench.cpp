@@ -203,6 +203,7 @@ int run(const Options& options) {
   engine_options.exact = options.exact;
   engine_options.step_tokens = options.step_tokens != 0 ? std::max(options.step_tokens, options.batch) : 0;
   engine_options.step_logits = options.batch;
+  engine_options.sequences = options.batch;
   auto model = models::open_model(resolve_model(options.model.model));
   engine_options.context = std::max<int64_t>(longest, 1);
   engine_options.cache_tokens = (longest + 32) * options.batch;  // each sequence may waste part of a page

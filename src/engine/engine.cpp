@@ -34,7 +34,8 @@ Engine::Engine(models::Model model, const EngineOptions& options)
   if (on_gpu) {
     weights_origin_ = "on the GPU";
     executor_ = std::make_unique<cuda::Executor>(program_, model_.weights, pool_, *kv_, bounds, *gpu_,
-                                                 cuda::ExecutorOptions{options.exact}, options.on_load);
+                                                 cuda::ExecutorOptions{options.exact, options.sequences},
+                                                 options.on_load);
     return;
   }
   cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load,

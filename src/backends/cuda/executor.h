@@ -25,6 +25,9 @@ namespace cairn::cuda {
 struct ExecutorOptions {
   // f32 everywhere with the plain kernels: for tests against an exact reference.
   bool exact = false;
+  // How many answers a step is to extend. With many, their rows are multiplied by the kernels of prompts:
+  // those add in another order, so that the choice is made once, for every step.
+  int64_t sequences = 1;
 };
 
 struct ExecutorNeeds {
@@ -62,12 +65,14 @@ class Executor final : public backends::PartExecutor {
   // One kernel for gate, up and what joins them.
   bool gated_together(const program::GatedMatMul&) const;
   void prepare_fast_kernels();
+  bool is_wide(const Form&) const;  // answers' rows times a weight in this form: as prompts'
   struct Inputs;
 
   const program::Program& program_;
   kv::KvPool& kv_;
   program::Bounds bounds_;
   const Device& device_;
+  int64_t sequences_;
   KernelCache kernels_;
   Stream stream_;
   ModelWeights weights_;
