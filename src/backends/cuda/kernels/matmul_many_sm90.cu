@@ -257,11 +257,12 @@ DEVICE void fill_tiles(const Tiles& tiles, const Packed& packed, const TensorMap
   };
   form::Codes codes[kOwn], next_codes[kOwn];
   form::SectionScales scales[kOwn], next_scales[kOwn];
-  const auto load = [&](const Source& from, int section, form::Codes(&c)[kOwn],
-                        form::SectionScales(&s)[kOwn]) {
+  const auto load = [&](const Source& from, const Source& other, bool of_other, int section,
+                        form::Codes(&c)[kOwn], form::SectionScales(&s)[kOwn]) {
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-      const u8* block = from.blocks[i] + i64(section / kSections) * form::kBlockBytes;
+      const u8* start = of_other ? other.blocks[i] : from.blocks[i];  // a choice of structs would lie in memory
+      const u8* block = start + i64(section / kSections) * form::kBlockBytes;
       c[i] = form::load_codes(block, section % kSections, lane);
       s[i] = form::load_scales(block, section % kSections, lane / 4);
     }
@@ -278,7 +279,7 @@ DEVICE void fill_tiles(const Tiles& tiles, const Packed& packed, const TensorMap
   if (index >= tiles.count()) return;
   Source now = find(index), next = now;
   for (int s = 0; s < kAhead; ++s) call_for(now, s);
-  load(now, 0, codes, scales);
+  load(now, now, false, 0, codes, scales);
   for (;;) {
     const bool more = index + int(gridDim.x) < tiles.count();
     if (more) {
@@ -302,7 +303,7 @@ DEVICE void fill_tiles(const Tiles& tiles, const Packed& packed, const TensorMap
     for (int section = 0; section < sections; ++section) {
       call_for(now, section + kAhead);
       const bool last = section + 1 == sections;
-      load(last ? next : now, last ? 0 : section + 1, next_codes, next_scales);
+      load(now, next, last, last ? 0 : section + 1, next_codes, next_scales);
       stage(2 * section, [&](int i, u32 to) { fill_rows<0>(codes[i], scales[i], to); });
       if (2 * section + 1 < steps)
         stage(2 * section + 1, [&](int i, u32 to) { fill_rows<1>(codes[i], scales[i], to); });
