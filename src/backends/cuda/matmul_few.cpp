@@ -93,7 +93,7 @@ FewTiling few_tiling(const Form& f, int64_t rows, int64_t, int64_t m, bool gated
   // way before this one ends.
   t.min_blocks = 2;
   if (m == 1) {
-    if (!blocks || many) t.blocks_per_multiprocessor = 2;
+    if (blocks && many) t.blocks_per_multiprocessor = 2;
   } else if (m <= 8) {
     t.row_tiles = tall && !(f.levels != Levels::none && f.group == 16) ? 2 : 1;
   } else if (m <= 16 && !blocks) {
