@@ -22,9 +22,8 @@ namespace {
 
 struct Options {
   ModelOptions first;
-  std::string second, second_kv, file;
-  int64_t window = 0, tokens = 0;
-  bool json = false;
+  std::string second, second_kv;
+  ScoredText text;
 };
 
 struct Side {
@@ -112,9 +111,9 @@ void print(Side (&side)[2], const engine::RunningMean& divergence, const std::ve
 }
 
 int run(Options options) {
-  const std::string text = read_text_file(options.file, size_t{1} << 30);
+  const std::string text = read_text_file(options.text.file, size_t{1} << 30);
   options.first.shape.step_logits = 128;
-  if (options.window != 0) options.first.load.context = options.window;
+  if (options.text.window != 0) options.first.load.context = options.text.window;
   Side side[2];
   side[0].model = load_model(options.first);
   ModelOptions second = options.first;
@@ -124,11 +123,12 @@ int run(Options options) {
   check_same_vocabulary(side, text);
 
   const int64_t window =
-      options.window != 0 ? options.window
-                          : std::min({side[0].engine().context(), side[1].engine().context(), int64_t{1024}});
+      options.text.window != 0
+          ? options.text.window
+          : std::min({side[0].engine().context(), side[1].engine().context(), int64_t{1024}});
   if (window < 2) fail(ErrorKind::invalid_argument, "--window is {}; it must be at least 2", window);
   const auto& tokenizer = *side[0].model->tokenizer;
-  const auto tokens = tokens_of(tokenizer, text, options.tokens, options.file);
+  const auto tokens = tokens_of(tokenizer, text, options.text.tokens, options.text.file);
   const auto windows = engine::text_windows(tokens, window, first_token(tokenizer));
   for (auto& s : side)
     s.decode_rate = decode_rate(s.engine(), std::span(tokens).first(std::min(tokens.size(), size_t(window))));
@@ -171,7 +171,7 @@ int run(Options options) {
   }
   bar.finish();
   std::sort(divergences.begin(), divergences.end());
-  if (!options.json) {
+  if (!options.text.json) {
     print(side, divergence, divergences, agreement, difference, window);
     return 0;
   }
@@ -183,7 +183,7 @@ int run(Options options) {
                                   {"scoring_tokens_per_second", double(divergences.size()) / s.seconds},
                                   {"decode_tokens_per_second", s.decode_rate}};
   };
-  write_out(nlohmann::ordered_json{{"file", options.file},
+  write_out(nlohmann::ordered_json{{"file", options.text.file},
                                    {"window", window},
                                    {"tokens", divergences.size()},
                                    {"first", form(side[0])},
@@ -207,14 +207,8 @@ std::function<int()> setup(CLI::App& app) {
   add_model_options(app, o->first);
   app.get_option("model")->required()->description("the first form: folder, GGUF file or org/name");
   app.add_option("second", o->second, "the other form")->required();
-  app.add_option("file", o->file, "the text")->required();
+  add_scored_text(app, o->text);
   app.add_option("--second-kv", o->second_kv, "the second form's keys and values (default: as --kv)");
-  app.add_option("--window", o->window,
-                 "tokens per window; each is scored by itself (default: the context, up to 1024)")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--tokens", o->tokens, "stop after this many tokens of the text")
-      ->check(CLI::NonNegativeNumber);
-  app.add_flag("--json", o->json, "machine-readable output");
   return [o] { return run(*o); };
 }
 

@@ -22,22 +22,21 @@ namespace {
 
 struct Options {
   ModelOptions model;
-  std::string file;
-  int64_t window = 0, tokens = 0;
-  bool json = false;
+  ScoredText text;
 };
 
 int run(Options options) {
-  const std::string text = read_text_file(options.file, size_t{1} << 30);
+  const std::string text = read_text_file(options.text.file, size_t{1} << 30);
   // Enough rows of scores at a time to keep products busy, few enough for a large vocabulary.
   options.model.shape.step_logits = 128;
-  if (options.window != 0) options.model.load.context = options.window;
+  if (options.text.window != 0) options.model.load.context = options.text.window;
   auto model = load_model(options.model);
   auto& engine = model->engine;
-  const int64_t window = options.window != 0 ? options.window : std::min<int64_t>(engine.context(), 1024);
+  const int64_t window =
+      options.text.window != 0 ? options.text.window : std::min<int64_t>(engine.context(), 1024);
   if (window < 2) fail(ErrorKind::invalid_argument, "--window is {}; it must be at least 2", window);
 
-  const auto text_tokens = tokens_of(*model->tokenizer, text, options.tokens, options.file);
+  const auto text_tokens = tokens_of(*model->tokenizer, text, options.text.tokens, options.text.file);
   const auto windows = engine::text_windows(text_tokens, window, first_token(*model->tokenizer));
 
   engine::RunningMean nll;
@@ -64,9 +63,9 @@ int run(Options options) {
   bar.finish();
   const double seconds = steady_seconds() - start;
   const double perplexity = std::exp(nll.mean()), error = perplexity * nll.standard_error();
-  if (options.json) {
+  if (options.text.json) {
     write_out(nlohmann::ordered_json{{"model", engine.model().file},
-                                     {"file", options.file},
+                                     {"file", options.text.file},
                                      {"window", window},
                                      {"tokens", nll.count()},
                                      {"nll", nll.mean()},
@@ -86,13 +85,7 @@ int run(Options options) {
 std::function<int()> setup(CLI::App& app) {
   auto o = std::make_shared<Options>();
   add_model_options(app, o->model);
-  app.add_option("file", o->file, "the text")->required();
-  app.add_option("--window", o->window,
-                 "tokens per window; each is scored by itself (default: the context, up to 1024)")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--tokens", o->tokens, "stop after this many tokens of the text")
-      ->check(CLI::NonNegativeNumber);
-  app.add_flag("--json", o->json, "machine-readable output");
+  add_scored_text(app, o->text);
   return [o] { return run(*o); };
 }
 

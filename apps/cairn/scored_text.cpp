@@ -1,8 +1,20 @@
 #include "scored_text.h"
 
+#include <CLI/CLI.hpp>
+
 #include "base/error.h"
 
 namespace cairn::app {
+
+void add_scored_text(CLI::App& app, ScoredText& options) {
+  app.add_option("file", options.file, "the text")->required();
+  app.add_option("--window", options.window,
+                 "tokens per window; each is scored by itself (default: the context, up to 1024)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--tokens", options.tokens, "stop after this many tokens of the text")
+      ->check(CLI::NonNegativeNumber);
+  app.add_flag("--json", options.json, "machine-readable output");
+}
 
 std::vector<int32_t> tokens_of(const text::Tokenizer& tokenizer, const std::string& text, int64_t most,
                                const std::string& file) {

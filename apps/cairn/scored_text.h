@@ -7,7 +7,19 @@
 
 #include "text/tokenizer.h"
 
+namespace CLI {
+class App;
+}
+
 namespace cairn::app {
+
+// What both commands ask for.
+struct ScoredText {
+  std::string file;
+  int64_t window = 0, tokens = 0;  // 0: see the flags' help
+  bool json = false;
+};
+void add_scored_text(CLI::App&, ScoredText&);
 
 // At most `most` tokens of the text (0: all), without special ones. Throws Error(invalid_argument) naming the
 // file when there are fewer than two.
