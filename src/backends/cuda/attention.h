@@ -91,6 +91,8 @@ struct AttentionTuning {
   bool share = false;         // rows that read the same pages read them together
   bool plain_prompt = false;  // attention_prompt.cu on Hopper too
 };
+// What the executor runs with, and packs are made for.
+inline constexpr AttentionTuning kAttentionInModels{.share = true};
 
 // New keys and values, and queries to be rotated with them (q 0: none).
 struct AppendCall {

@@ -831,7 +831,7 @@ void Executor::prepare_fast_kernels() {
     return true;
   };
   const bool fast = !kinds.empty() && or_plain([&] {
-    for (auto& v : AttentionEngine::variants(device_.facts(), kv_.config(), kinds, ropes, {.share = true}))
+    for (auto& v : AttentionEngine::variants(device_.facts(), kv_.config(), kinds, ropes, kAttentionInModels))
       variants.push_back(std::move(v));
   });
   for (auto& v : row_kernel_variants(device_.facts().capability)) variants.push_back(std::move(v));
@@ -839,7 +839,7 @@ void Executor::prepare_fast_kernels() {
   if (fast)
     or_plain([&] {
       attention_ = std::make_unique<AttentionEngine>(device_, kernels_, kv_.config(), kinds, limits,
-                                                     AttentionTuning{.share = true});
+                                                     kAttentionInModels);
     });
 }
 

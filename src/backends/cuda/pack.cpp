@@ -98,7 +98,8 @@ std::vector<Variant> pack_variants(int capability) {
             {.heads = s.heads, .scale = 1, .window = window, .softcap = s.softcap, .sinks = s.sinks});
       const int rotary = s.rotary == 0 ? s.head_dim : s.rotary;
       const RopeKind ropes[] = {{rotary, RopePairing::half}, {rotary, RopePairing::adjacent}};
-      for (auto& v : AttentionEngine::variants(facts, cache, kinds, ropes)) add(std::move(v));
+      for (auto& v : AttentionEngine::variants(facts, cache, kinds, ropes, kAttentionInModels))
+        add(std::move(v));
     }
   }
   return all;

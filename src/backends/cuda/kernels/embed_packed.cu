@@ -1,5 +1,6 @@
 // Rows of a table that is held in blocks (weights.h), as f32: y[t] = scale * table[ids[t] + offset]. A block
-// of threads per row; four lanes decode 128 columns, as the lanes of that row do in a product. Bound: latency.
+// of threads per row; four lanes decode 128 columns, as the lanes of that row do in a product. Bound:
+// latency.
 #include "weight_forms.cuh"
 
 template <int j>

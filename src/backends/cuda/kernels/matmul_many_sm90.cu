@@ -261,7 +261,8 @@ DEVICE void fill_tiles(const Tiles& tiles, const Packed& packed, const TensorMap
                         form::Codes(&c)[kOwn], form::SectionScales(&s)[kOwn]) {
 #pragma unroll
     for (int i = 0; i < kOwn; ++i) {
-      const u8* start = of_other ? other.blocks[i] : from.blocks[i];  // a choice of structs would lie in memory
+      const u8* start =
+          of_other ? other.blocks[i] : from.blocks[i];  // a choice of structs would lie in memory
       const u8* block = start + i64(section / kSections) * form::kBlockBytes;
       c[i] = form::load_codes(block, section % kSections, lane);
       s[i] = form::load_scales(block, section % kSections, lane / 4);

@@ -9,8 +9,8 @@ DEVICE void move(const u8* from, u8* to, i64 bytes) {
     ((T*)to)[i] = ((const T*)from)[i];
 }
 
-// Block x: a layer's keys (the first half of the blocks) or values, which are one run of bytes per page. k, v:
-// the segments [layer][page]. A page number below 0: the packed side instead.
+// Block x: a layer's keys (the first half of the blocks) or values, which are one run of bytes per page. k,
+// v: the segments [layer][page]. A page number below 0: the packed side instead.
 extern "C" __global__ void move_page(u8* k, u8* v, i64 k_run, i64 v_run, i64 pages, i32 from, i32 to,
                                      u8* packed) {
   wait_for_previous();
