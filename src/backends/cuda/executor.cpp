@@ -232,7 +232,6 @@ class Executor::Step {
     const bool repeats = decode_rows_ == sizes_.tokens && int64_t(sequences_.size()) == sizes_.tokens;
     const double start = now();
     after_copy_ = true;
-    e_.scratch_.ahead = nullptr;
     if (trace_) {
       run_traced(*trace_, stage);
     } else if (const std::array key{int64_t(index), sizes_.tokens,
@@ -417,7 +416,6 @@ class Executor::Step {
   void prepare() {
     e_.stream_.mark("the step's inputs");
     launch_.overlap = false;
-    e_.scratch_.ahead = nullptr;
     for (size_t r = 0; r < program_.ropes.size(); ++r) {
       const int64_t half = program_.ropes[r].rotary_dim / 2, own = e_.layout_->rope_frequencies[r];
       launch_.rope_table(input(e_.layout_->positions), own < 0 ? 0 : input(e_.layout_->sequence_of),
@@ -524,23 +522,12 @@ class Executor::Step {
       for (end = begin + 1; end < calls.size() && e_.is_wide(*calls[end].w->form) == wide;) ++end;
       const auto part = calls.subspan(begin, end - begin);
       if (!collected_) {
-        auto next = end == calls.size() ? next_call() : std::nullopt;
-        if (next && e_.is_wide(*next->w->form) != wide) next.reset();
-        cuda::multiply(e_.kernels_, e_.stream_, part, wide ? 0 : decode_rows, e_.scratch_,
-                       next ? &*next : nullptr);
+        cuda::multiply(e_.kernels_, e_.stream_, part, wide ? 0 : decode_rows, e_.scratch_);
         continue;
       }
       for (auto& v : product_variants(e_.device_.facts(), part, wide || decode_rows < calls.front().m))
         collected_->push_back(std::move(v));
     }
-  }
-  // What the next product of prompts multiplies, for its weight to be unpacked ahead: x is not known yet.
-  std::optional<MatMulCall> next_call() const {
-    const int next = decode_rows_ < sizes_.tokens ? e_.next_products_[instruction_] : -1;
-    if (next < 0) return std::nullopt;
-    const auto& operation = program_.instructions[size_t(next)].operation;
-    if (const auto* op = std::get_if<program::GatedMatMul>(&operation)) return gated_call({}, *op);
-    return calls_of({}, std::get<program::MatMul>(operation)).front();
   }
   void plain(Operand x, Weight weight, Weight bias, Operand y, int64_t m) {
     if (!collected_) launch_.matmul_plain(x, e_.weights_.plain(weight), e_.weights_.vector(bias), y, m);
@@ -761,11 +748,8 @@ void Executor::prepare_fast_kernels() {
   uint64_t scratch = 0;
   int64_t converted = 0;
   expert_roles_ = expert_roles(program_, weights_);
-  next_products_.assign(program_.instructions.size(), -1);
-  int next = -1;
-  for (size_t i = program_.instructions.size(); i-- > 0;) {
+  for (size_t i = 0; i < program_.instructions.size(); ++i) {
     const auto& operation = program_.instructions[i].operation;
-    next_products_[i] = next;
     const auto note = [&](Value x, Weight w, bool gated) {
       if (weights_.is_packed(w) && elements_[size_t(x.id)] == Element::f32)
         converted = std::max(converted, bounds_.of(program_.info(x).shape.front()) * program_.width(x) * 2);
@@ -774,20 +758,12 @@ void Executor::prepare_fast_kernels() {
       const bool on_the_way = matrix.pieces > 1 && can_multiply_packed(device_.facts().capability, matrix);
       if (!on_the_way) scratch = std::max(scratch, matmul_many_half(matrix, gated));
     };
-    if (const auto* op = std::get_if<program::MatMul>(&operation)) {
-      bool any = false;
-      for (const auto& p : op->products) note(op->x, p.weight, false), any |= weights_.is_packed(p.weight);
-      next = any ? int(i) : -1;
-    }
-    if (const auto* op = std::get_if<program::ExpertMatMul>(&operation)) {
+    if (const auto* op = std::get_if<program::MatMul>(&operation))
+      for (const auto& p : op->products) note(op->x, p.weight, false);
+    if (const auto* op = std::get_if<program::ExpertMatMul>(&operation))
       for (const auto& p : op->products) note(op->x, p.weight, expert_roles_[i].kind == ExpertRole::inputs);
-      next = -1;
-    }
-    if (const auto* op = std::get_if<program::GatedMatMul>(&operation)) {
+    if (const auto* op = std::get_if<program::GatedMatMul>(&operation))
       note(op->x, op->gate, true), note(op->x, op->up, false);
-      next = gated_together(*op) ? int(i) : -1;
-      if (next < 0) next_products_[i] = -1;  // two products, one after the other
-    }
     if (const auto* op = std::get_if<program::Logits>(&operation);
         op && weights_.is_packed(op->weight) && is_wide(*weights_.packed(op->weight).form))
       note(op->x, op->weight, false);

@@ -88,7 +88,6 @@ class Executor final : public backends::PartExecutor {
   std::vector<FusedRope> fused_ropes_;
   std::vector<ExpertRole> expert_roles_;  // per instruction
   ExpertRoom expert_room_;
-  std::vector<int> next_products_;  // per instruction: the next one that multiplies prompts by packed weights
   std::vector<int> attention_kinds_;
   std::unique_ptr<PageMover> pages_;
   std::unique_ptr<AttentionEngine> attention_;  // null: the plain kernels

@@ -45,15 +45,7 @@ struct ManyScratch {
   Address data = 0;         // 2 * half_bytes, on 256; what lies there is lost
   uint64_t half_bytes = 0;  // matmul_many_half() of every weight at least
   unsigned turn = 0;
-  const DeviceMatrix* ahead = nullptr;  // whose beginning unpack_ahead() put into the last half, for m rows
-  int64_t ahead_m = 0;
   Address next() { return data + uint64_t(turn++ % 2) * half_bytes; }
-  Address last() const { return data + uint64_t((turn - 1) % 2) * half_bytes; }
-  bool take_ahead(const DeviceMatrix* w, int64_t m) {
-    const bool there = ahead == w && ahead_m == m;
-    ahead = nullptr;
-    return there;
-  }
 };
 // For this weight (and, gated, a second one like it) and any number of rows; 0 for bf16 weights.
 uint64_t matmul_many_half(const DeviceMatrix& w, bool gated);
@@ -67,9 +59,6 @@ void matmul_many_experts(KernelCache&, Stream&, const MatMulCall&, const ExpertR
 // Calls with one x and m. Up to three of bf16 weights go together where they can: what a small product leaves
 // idle of the device its neighbours use.
 void matmul_many(KernelCache&, Stream&, std::span<const MatMulCall>, ManyScratch&);
-// Directly after a product: unpacks beside it what the next one (the call as it will come; its x and y are
-// not read) needs first. Nothing may use the scratch in between.
-void unpack_ahead(KernelCache&, Stream&, const MatMulCall& next, ManyScratch&);
 
 // The same with scratch of this call alone: matmul_many_scratch() bytes, on 256. The first unpacking then
 // waits for the kernel before it.

@@ -409,37 +409,6 @@ TEST(MatMulManyOnGpu, UnpacksPieceByPiece) {
     }
 }
 
-TEST(MatMulManyOnGpu, UnpacksAheadWithoutChangingABit) {
-  CAIRN_NEED_GPU(gpu);
-  prepare(gpu);
-  const int64_t m = 300, k = 4096;
-  const DeviceMatrix q = random_matrix(gpu, "q6_k", 4096, k);
-  const auto gate = random_matrix(gpu, "q4_k", 14336, k), up = random_matrix(gpu, "q4_k", 14336, k);
-  const auto x = gpu.upload(as_bf16(normal(size_t(m * k), fresh_seed())));
-  const auto room = gpu.poisoned(matmul_many_scratch(gate, true));
-  ManyScratch alone{room.address(), room.size() / 2}, ahead = alone;
-  MatMulCall calls[2];
-  calls[0].w = &q;
-  calls[1].w = &gate, calls[1].up = &up, calls[1].activation = Activation::silu;
-  std::vector<Buffer> want, got;
-  for (auto& call : calls) {
-    const size_t bytes = size_t(m * call.w->rows) * 2;
-    want.push_back(gpu.poisoned(bytes)), got.push_back(gpu.poisoned(bytes));
-    call.x = x.address(), call.m = m, call.y = want.back().address();
-    matmul_many(gpu.kernels, gpu.stream, call, alone);
-    call.y = got.back().address();
-  }
-  // In turns, as layers do, with something else between the unpacking and its product.
-  for (int i = 0; i < 8; ++i) {
-    gpu.stream.fill(got[size_t(i % 2)].address(), 0xff, got[size_t(i % 2)].size());
-    matmul_many(gpu.kernels, gpu.stream, calls[i % 2], ahead);
-    unpack_ahead(gpu.kernels, gpu.stream, calls[(i + 1) % 2], ahead);
-  }
-  EXPECT_EQ(ahead.ahead, &q);
-  for (size_t i = 0; i < 2; ++i)
-    EXPECT_EQ(gpu.download<uint16_t>(got[i]), gpu.download<uint16_t>(want[i])) << "product " << i;
-}
-
 // Unpacked on the way or before: the same bits.
 TEST(MatMulManyOnGpu, MultipliesPackedWeightsAsUnpackedOnes) {
   CAIRN_NEED_GPU(gpu);

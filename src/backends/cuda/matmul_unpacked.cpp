@@ -21,10 +21,10 @@ int64_t most_piece_rows(uint64_t half_bytes, int64_t n, int64_t k, bool is_gated
   return std::min(round_up(n, kPieceUnit), std::max(fit, kPieceUnit));
 }
 
-// Rows to unpack at a time. Large pieces leave few half-empty waves and launches; unless it is unpacked
-// ahead, the first one waits for its unpacking.
+// Rows to unpack at a time. Large pieces leave few half-empty waves and launches; the first one
+// waits for its unpacking.
 int64_t piece_rows(const DeviceFacts& device, uint64_t half_bytes, int64_t m, int64_t n, int64_t k,
-                   bool is_gated, bool ahead) {
+                   bool is_gated) {
   constexpr double kLaunchSeconds = 5e-6, kAloneSeconds = 0.9e-12, kBesideSeconds = 2e-12;  // of a weight
   const int64_t most = most_piece_rows(half_bytes, n, k, is_gated);
   int64_t best_rows = most;
@@ -37,7 +37,7 @@ int64_t piece_rows(const DeviceFacts& device, uint64_t half_bytes, int64_t m, in
       return many_seconds(device, choose_many_tile(device, m, w, is_gated, 0, true), m, w, is_gated, 0) +
              kLaunchSeconds;
     };
-    const double cost = (ahead ? 0 : weights * kAloneSeconds) +
+    const double cost = weights * kAloneSeconds +
                         double(whole) * std::max(product(rows), weights * kBesideSeconds) +
                         product(n - whole * rows);
     if (best == 0 || cost < best) best = cost, best_rows = rows;
@@ -85,21 +85,6 @@ void unpack_pieces(KernelCache& cache, Stream& stream, UnpackedRows u, int64_t c
   }
 }
 
-// Rows of a weight (and of call.up) to the next half of the scratch.
-struct Piece {
-  Address half = 0;
-  int64_t rows = 0;
-};
-Piece unpack_piece(KernelCache& cache, Stream& stream, const MatMulCall& call, int64_t row, int64_t most,
-                   ManyScratch& scratch, bool overlap_previous, bool beside_previous) {
-  const DeviceMatrix& w = *call.w;
-  const Piece piece{scratch.next(), std::min(most, w.rows - row)};
-  unpack_both(cache, stream,
-              {&w, call.up, 0, row, piece.rows, piece.half, piece.half + uint64_t(most * w.cols * 2)},
-              overlap_previous, beside_previous);
-  return piece;
-}
-
 // Unpacking beside the kernel before it is right as long as that one, and any that still runs before it, does
 // not touch the half: a product begins only when its unpacking has ended, which ends after the product before
 // it; so whatever was launched after the product of the last turn began finds the product of the turn before
@@ -115,24 +100,23 @@ void multiply_unpacked(KernelCache& cache, Stream& stream, const MatMulCall& cal
     matmul_dense(cache, stream, rows, pairs ? &up : nullptr, call);
     return;
   }
-  const bool ahead = scratch.take_ahead(&w, call.m);
-  const int64_t most =
-      piece_rows(stream.device().facts(), scratch.half_bytes, call.m, w.rows, w.cols, pairs, ahead);
-  const auto bytes = uint64_t(most * w.cols * 2);
+  const int64_t piece =
+      piece_rows(stream.device().facts(), scratch.half_bytes, call.m, w.rows, w.cols, pairs);
+  const auto bytes = uint64_t(piece * w.cols * 2);
   assert(bytes * (pairs ? 2 : 1) <= scratch.half_bytes);
-  for (int64_t row = 0; row < w.rows; row += most) {
-    const bool there = row == 0 && ahead;
-    const Piece piece = there ? Piece{scratch.last(), std::min(most, w.rows)}
-                              : unpack_piece(cache, stream, call, row, most, scratch,
-                                             row > 0 || call.overlap_previous, row > 0 || !first_waits);
-    const DenseRows unpacked{.data = piece.half, .n = piece.rows, .k = w.cols},
-        up{.data = piece.half + bytes, .n = piece.rows, .k = w.cols};
+  for (int64_t row = 0; row < w.rows; row += piece) {
+    const int64_t rows = std::min(piece, w.rows - row);
+    const Address half = scratch.next();
+    unpack_both(cache, stream, {&w, call.up, 0, row, rows, half, half + bytes},
+                row > 0 || call.overlap_previous, row > 0 || !first_waits);
+    const DenseRows unpacked{.data = half, .n = rows, .k = w.cols},
+        up{.data = half + bytes, .n = rows, .k = w.cols};
     MatMulCall part = call;
     part.y_stride = call.y_stride ? call.y_stride : w.rows;
     part.y += uint64_t(row * (call.y_f32 ? 4 : 2));
     if (call.bias) part.bias += uint64_t(row * 4);
     if (call.add) part.add += uint64_t(row * 4);
-    part.overlap_previous = !there || call.overlap_previous;
+    part.overlap_previous = true;
     DenseOptions options;
     options.beside = true;
     matmul_dense(cache, stream, unpacked, pairs ? &up : nullptr, part, options);
@@ -207,14 +191,6 @@ void matmul_many(KernelCache& cache, Stream& stream, std::span<const MatMulCall>
   std::vector<DenseRows> rows;
   for (const auto& c : calls) rows.push_back({.data = c.w->data, .n = c.w->rows, .k = c.w->cols});
   matmul_dense_joined(cache, stream, rows, calls, *tile);
-}
-
-void unpack_ahead(KernelCache& cache, Stream& stream, const MatMulCall& next, ManyScratch& scratch) {
-  if (next.m == 0 || (plain(*next.w) && (!next.up || plain(*next.up)))) return;
-  const int64_t most = piece_rows(stream.device().facts(), scratch.half_bytes, next.m, next.w->rows,
-                                  next.w->cols, next.up != nullptr, true);
-  unpack_piece(cache, stream, next, 0, most, scratch, true, true);
-  scratch.ahead = next.w, scratch.ahead_m = next.m;
 }
 
 void matmul_many_experts(KernelCache& cache, Stream& stream, const MatMulCall& call,

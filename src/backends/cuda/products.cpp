@@ -24,7 +24,7 @@ MatMulCall rows_from(MatMulCall call, int64_t first, int64_t count) {
 }  // namespace
 
 void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> calls, int64_t decode_rows,
-              ManyScratch& scratch, const MatMulCall* next) {
+              ManyScratch& scratch) {
   const int64_t m = calls.front().m;
   if (decode_rows > 0) {
     // Neighbours in the same form go together.
@@ -43,7 +43,6 @@ void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> 
     std::vector<MatMulCall> prompt;
     for (const auto& call : calls) prompt.push_back(rows_from(call, decode_rows, m - decode_rows));
     matmul_many(kernels, stream, prompt, scratch);
-    if (next) unpack_ahead(kernels, stream, rows_from(*next, decode_rows, m - decode_rows), scratch);
   }
 }
 

@@ -13,9 +13,7 @@
 namespace cairn::cuda {
 
 // Calls that share x, m and add; rows [0, decode_rows) are of class decode, the rest of class prompt.
-// next: the first call of the next multiply() with this scratch, whose weight may be unpacked ahead, or null.
-void multiply(KernelCache&, Stream&, std::span<const MatMulCall>, int64_t decode_rows, ManyScratch&,
-              const MatMulCall* next = nullptr);
+void multiply(KernelCache&, Stream&, std::span<const MatMulCall>, int64_t decode_rows, ManyScratch&);
 
 // Modules that multiply() may need for calls like these; prompt: rows of prompts too.
 std::vector<Variant> product_variants(const DeviceFacts&, std::span<const MatMulCall>, bool prompt);
