@@ -10,7 +10,9 @@
 #include "command.h"
 #include "formats/requantize.h"
 #include "model_path.h"
+#include "models/model.h"
 #include "output.h"
+#include "quantize/model_folder.h"
 #include "terminal.h"
 
 namespace cairn::app {
@@ -20,22 +22,70 @@ struct Options {
   std::string model, out, codec = "q4_k_m";
   int threads = 0;
   bool again = false, overwrite = false;
+  std::map<std::string, std::string, std::less<>> settings;  // of the method, those that were said
 };
 
 std::string names() {
   std::string all;
   for (const auto& r : formats::recipes()) all += (all.empty() ? "" : ", ") + std::string(r.name);
+  for (const auto* m : quantize::methods()) all += ", " + std::string(m->name);
   return all;
 }
 
+// What was said, and the standard for everything else.
+quantize::Settings settings_of(const quantize::Method& method, const Options& options) {
+  std::map<std::string, std::string, std::less<>> values;
+  for (const auto& setting : method.settings) values.emplace(setting.name, setting.standard);
+  for (const auto& [name, value] : options.settings) {
+    const auto found = values.find(name);
+    if (found == values.end())
+      fail(ErrorKind::invalid_argument, "--{} says nothing to the codec {}", name, method.name);
+    found->second = value;
+  }
+  return quantize::Settings(std::move(values));
+}
+
+// A Hugging Face folder to another.
+int run_folder(const Options& options, const quantize::Method& method) {
+  const auto settings = settings_of(method, options);
+  const auto encoder = method.make(settings);
+  const auto model = models::open_model(resolve_model(options.model));
+  ThreadPool pool(options.threads);
+  const double start = steady_seconds();
+  quantize::FolderReport report;
+  {
+    ProgressBar bar("quantizing", 0, ProgressUnit::bytes);
+    quantize::FolderJob job;
+    job.out = options.out;
+    job.overwrite = options.overwrite;
+    job.settings = fmt::format("{} {}", method.name, settings.all());
+    job.on_progress = [&](uint64_t done, uint64_t total) { bar.update(done, total); };
+    report = quantize::quantize_folder(model, *encoder, job, pool);
+  }
+  for (const auto& [name, why] : report.kept) write_out(fmt::format("{}: stays as it is; {}\n", name, why));
+  for (const auto& line : report.lines) write_out(line + "\n");
+  if (report.resumed > 0)
+    write_out(fmt::format("{} shards were there already, of an earlier run\n", report.resumed));
+  write_out(fmt::format("{:8} {:5} matrices {:>12}, {:.2f} bits per weight\n", method.name, report.matrices,
+                        readable_bytes(report.after), 8.0 * double(report.after) / double(report.weights)));
+  write_out(fmt::format("{}: {} instead of {}, {:.1f} s\n", options.out, readable_bytes(report.all_after),
+                        readable_bytes(report.all_before), steady_seconds() - start));
+  return 0;
+}
+
 int run(const Options& options) {
+  if (const auto* method = quantize::find_method(options.codec)) return run_folder(options, *method);
   const auto* recipe = formats::find_recipe(options.codec);
   if (!recipe)
     fail(ErrorKind::invalid_argument, "--codec '{}' is unknown; cairn writes {}", options.codec, names());
   const auto path = resolve_model(options.model);
   if (path.extension() != ".gguf")
     fail(ErrorKind::unsupported,
-         "{} is no GGUF file; cairn quantize reads GGUF files with f32, f16 or bf16 weights", path.string());
+         "{} is no GGUF file; {} is written from GGUF files with f32, f16 or bf16 weights", path.string(),
+         recipe->name);
+  if (!options.settings.empty())
+    fail(ErrorKind::invalid_argument, "--{} says nothing to the codec {}", options.settings.begin()->first,
+         recipe->name);
   if (!options.overwrite && std::filesystem::exists(options.out))
     fail(ErrorKind::invalid_argument, "{} exists already; say --overwrite to replace it", options.out);
   if (std::error_code e; std::filesystem::equivalent(path, options.out, e))
@@ -78,16 +128,31 @@ int run(const Options& options) {
 
 std::function<int()> setup(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  app.add_option("model", o->model, "the GGUF file to start from")->required();
-  app.add_option("-o,--out", o->out, "the file to write")->required();
+  app.add_option("model", o->model, "what to start from: a GGUF file, or a Hugging Face folder for gptq")
+      ->required();
+  app.add_option("-o,--out", o->out, "the file or folder to write")->required();
   app.add_option("--codec", o->codec, "what matrices become: " + names())->capture_default_str();
   app.add_option("-t,--threads", o->threads, "threads (default: one per core)")->check(CLI::Range(0, 1024));
   app.add_flag("--again", o->again, "also quantize what is quantized already");
   app.add_flag("--overwrite", o->overwrite, "replace the file if it exists");
+  for (const auto* method : quantize::methods())
+    for (const auto& setting : method->settings) {
+      const std::string flag = "--" + std::string(setting.name);
+      if (app.get_option_no_throw(flag)) continue;  // two methods may share one
+      const bool on_off = setting.standard == "on" || setting.standard == "off";
+      auto* option = app.add_option_function<std::string>(
+          flag,
+          [o, name = std::string(setting.name)](const std::string& value) {
+            o->settings[name] = value.empty() || value == "true" ? "on" : value;
+          },
+          fmt::format("{} (default: {})", setting.help, setting.standard));
+      option->group(fmt::format("Codec {}", method->name));
+      if (on_off) option->expected(0, 1)->type_name("[off]");
+    }
   return [o] { return run(*o); };
 }
 
-const RegisterCommand registered({"quantize", "write a GGUF file with fewer bits per weight", setup});
+const RegisterCommand registered({"quantize", "write a model again with fewer bits per weight", setup});
 
 }  // namespace
 }  // namespace cairn::app

@@ -1,9 +1,6 @@
 #include "formats/gguf_writer.h"
 
-#include <unistd.h>
-
 #include <bit>
-#include <cerrno>
 #include <cstring>
 
 #include "base/checked.h"
@@ -19,22 +16,11 @@ constexpr uint64_t kLargestAlignment = 65536;
 }  // namespace
 
 GgufWriter::GgufWriter(std::filesystem::path path, uint64_t alignment)
-    : path_(std::move(path)),
-      temporary_(path_.string() + fmt::format(".{}.partial", getpid())),
-      alignment_(alignment) {
+    : file_(std::move(path)), alignment_(alignment) {
   if (!std::has_single_bit(alignment) || alignment > kLargestAlignment)
-    fail(ErrorKind::invalid_argument, "{}: the alignment {} is no power of two up to {}", path_.string(),
-         alignment, kLargestAlignment);
-  file_ = std::fopen(temporary_.c_str(), "wb");
-  if (!file_) fail(ErrorKind::io, "cannot write {}: {}", temporary_.string(), std::strerror(errno));
+    fail(ErrorKind::invalid_argument, "{}: the alignment {} is no power of two up to {}",
+         file_.path().string(), alignment, kLargestAlignment);
   if (alignment != 32) add_u32("general.alignment", uint32_t(alignment));
-}
-
-GgufWriter::~GgufWriter() {
-  if (!file_) return;
-  std::fclose(file_);
-  std::error_code ignored;
-  std::filesystem::remove(temporary_, ignored);
 }
 
 template <typename T>
@@ -49,9 +35,11 @@ void GgufWriter::put_text(std::string_view text) {
 
 void GgufWriter::begin_pair(std::string_view key, GgufType type) {
   if (data_begun_)
-    fail(ErrorKind::invalid_argument, "{}: key '{}' comes after the tensors' data", path_.string(), key);
+    fail(ErrorKind::invalid_argument, "{}: key '{}' comes after the tensors' data", file_.path().string(),
+         key);
   if (key.empty() || !names_.emplace(key).second)
-    fail(ErrorKind::invalid_argument, "{}: key '{}' is empty or was added before", path_.string(), key);
+    fail(ErrorKind::invalid_argument, "{}: key '{}' is empty or was added before", file_.path().string(),
+         key);
   target_ = &pairs_;
   put_text(key);
   put(uint32_t(type));
@@ -112,7 +100,7 @@ void GgufWriter::add_f32s(std::string_view key, std::span<const float> values) {
 void GgufWriter::add_encoded(std::string_view key, std::span<const std::byte> type_and_value) {
   uint32_t type = 0;
   if (type_and_value.size() <= sizeof type)
-    fail(ErrorKind::invalid_argument, "{}: key '{}' has no value", path_.string(), key);
+    fail(ErrorKind::invalid_argument, "{}: key '{}' has no value", file_.path().string(), key);
   std::memcpy(&type, type_and_value.data(), sizeof type);
   begin_pair(key, GgufType(type));
   const auto value = type_and_value.subspan(sizeof type);
@@ -121,7 +109,7 @@ void GgufWriter::add_encoded(std::string_view key, std::span<const std::byte> ty
 
 void GgufWriter::add_tensor(std::string_view name, codecs::CodecId id, std::span<const int64_t> shape) {
   const auto invalid = [&](const std::string& why) {
-    fail(ErrorKind::invalid_argument, "{}: tensor '{}' {}", path_.string(), name, why);
+    fail(ErrorKind::invalid_argument, "{}: tensor '{}' {}", file_.path().string(), name, why);
   };
   if (data_begun_) invalid("comes after the tensors' data");
   if (name.empty() || name.size() > kLongestName)
@@ -161,15 +149,9 @@ uint64_t GgufWriter::file_bytes() const {
   return tensors_.empty() ? head : uint64_t(round_up(int64_t(head), int64_t(alignment_))) + data_bytes_;
 }
 
-void GgufWriter::write_raw(std::span<const std::byte> bytes) {
-  if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size())
-    fail(ErrorKind::io, "cannot write {} ({} bytes in all): {}", temporary_.string(), file_bytes(),
-         std::strerror(errno));
-}
-
 void GgufWriter::pad(uint64_t written) {
   static constexpr std::byte kZeros[kLargestAlignment] = {};
-  write_raw({kZeros, size_t((alignment_ - written % alignment_) % alignment_)});
+  file_.write({kZeros, size_t((alignment_ - written % alignment_) % alignment_)});
 }
 
 void GgufWriter::begin_data() {
@@ -179,7 +161,7 @@ void GgufWriter::begin_data() {
   put(uint32_t{3});
   put(uint64_t{tensors_.size()});
   put(pair_count_);
-  for (const std::string* part : {&header, &pairs_, &infos_}) write_raw(std::as_bytes(std::span(*part)));
+  for (const std::string* part : {&header, &pairs_, &infos_}) file_.write(std::as_bytes(std::span(*part)));
   if (!tensors_.empty()) pad(kHeader + pairs_.size() + infos_.size());
 }
 
@@ -187,10 +169,11 @@ void GgufWriter::write(std::span<const std::byte> bytes) {
   if (!data_begun_) begin_data();
   while (!bytes.empty()) {
     if (current_ == tensors_.size())
-      fail(ErrorKind::invalid_argument, "{}: {} bytes follow the last tensor", path_.string(), bytes.size());
+      fail(ErrorKind::invalid_argument, "{}: {} bytes follow the last tensor", file_.path().string(),
+           bytes.size());
     const uint64_t size = tensors_[current_].bytes;
     const auto part = bytes.first(size_t(std::min<uint64_t>(bytes.size(), size - written_)));
-    write_raw(part);
+    file_.write(part);
     bytes = bytes.subspan(part.size());
     written_ += part.size();
     if (written_ < size) continue;
@@ -203,17 +186,9 @@ void GgufWriter::write(std::span<const std::byte> bytes) {
 void GgufWriter::finish() {
   if (!data_begun_) begin_data();
   if (current_ < tensors_.size())
-    fail(ErrorKind::invalid_argument, "{}: tensor '{}' got {} of its {} bytes", path_.string(),
+    fail(ErrorKind::invalid_argument, "{}: tensor '{}' got {} of its {} bytes", file_.path().string(),
          tensors_[current_].name, written_, tensors_[current_].bytes);
-  if (std::fflush(file_) != 0 || fsync(fileno(file_)) != 0)
-    fail(ErrorKind::io, "cannot write {} ({} bytes in all): {}", temporary_.string(), file_bytes(),
-         std::strerror(errno));
-  std::error_code error;
-  std::filesystem::rename(temporary_, path_, error);
-  if (error)
-    fail(ErrorKind::io, "cannot rename {} to {}: {}", temporary_.string(), path_.string(), error.message());
-  std::fclose(file_);
-  file_ = nullptr;
+  file_.commit();
 }
 
 }  // namespace cairn::formats

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <set>
 #include <span>
@@ -14,6 +13,7 @@
 
 #include "codecs/codec.h"
 #include "formats/gguf.h"
+#include "formats/new_file.h"
 
 namespace cairn::formats {
 
@@ -22,9 +22,6 @@ class GgufWriter {
   // Throws Error(io) when the file cannot be made, Error(invalid_argument) for an alignment that is no power
   // of two.
   explicit GgufWriter(std::filesystem::path, uint64_t alignment = 32);
-  ~GgufWriter();  // removes what is not finished
-  GgufWriter(const GgufWriter&) = delete;
-  GgufWriter& operator=(const GgufWriter&) = delete;
 
   // Metadata. A key that is already there throws Error(invalid_argument).
   void add_u32(std::string_view key, uint32_t);
@@ -64,11 +61,9 @@ class GgufWriter {
   void put_text(std::string_view);
   void begin_pair(std::string_view key, GgufType);
   void begin_data();
-  void write_raw(std::span<const std::byte>);
   void pad(uint64_t written);
 
-  std::filesystem::path path_, temporary_;
-  std::FILE* file_ = nullptr;
+  NewFile file_;
   uint64_t alignment_;
   std::string pairs_, infos_;
   uint64_t pair_count_ = 0;

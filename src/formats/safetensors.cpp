@@ -249,6 +249,18 @@ std::vector<std::filesystem::path> safetensors_files(const std::filesystem::path
 
 }  // namespace
 
+std::optional<uint64_t> safetensors_type_bits(std::string_view dtype) {
+  for (const Type& type : kTypes)
+    if (type.name == dtype) return type.bits;
+  return std::nullopt;
+}
+
+std::string_view safetensors_type(CodecId codec) {
+  for (const Type& type : kTypes)
+    if (type.codec == codec) return type.name;
+  return {};
+}
+
 Safetensors parse_safetensors(std::span<const std::byte> bytes, const std::string& name) {
   const auto invalid = [&](const std::string& message) {
     fail(ErrorKind::invalid_file, "{}: {}", name, message);

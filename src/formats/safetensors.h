@@ -6,8 +6,10 @@
 #include <cstddef>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "formats/checkpoint.h"
@@ -30,5 +32,10 @@ Safetensors parse_safetensors(std::span<const std::byte>, const std::string& nam
 void open_safetensors_folder(const std::filesystem::path& folder, Checkpoint&);
 void open_safetensors_file(const std::filesystem::path&, Checkpoint&);
 bool has_safetensors(const std::filesystem::path& folder);
+
+// Bits of an element of a dtype as the format spells it ("BF16"); nullopt when there is none of this name.
+std::optional<uint64_t> safetensors_type_bits(std::string_view dtype);
+// How the format spells a codec; empty when no dtype holds it.
+std::string_view safetensors_type(codecs::CodecId);
 
 }  // namespace cairn::formats

@@ -1,0 +1,277 @@
+#include "quantize/model_folder.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/content_hash.h"
+#include "base/error.h"
+#include "base/mapped_file.h"
+#include "formats/safetensors.h"
+#include "formats/safetensors_writer.h"
+#include "models/fingerprint.h"
+#include "quantize/blocks.h"
+
+namespace cairn::quantize {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kIndexName = "model.safetensors.index.json";
+constexpr const char* kKey = "cairn_quantize";  // of a shard's metadata: which run made it
+constexpr uintmax_t kLargestSideFile = uintmax_t{256} << 20;
+
+bool holds_weights(const fs::path& file) {
+  static constexpr std::string_view kEndings[] = {".safetensors", ".bin",  ".pt",   ".pth",     ".gguf",
+                                                  ".h5",          ".onnx", ".ckpt", ".msgpack", ".npz"};
+  return file.filename() != "tokenizer.bin" &&
+         std::find(std::begin(kEndings), std::end(kEndings), file.extension()) != std::end(kEndings);
+}
+
+class Folder {
+ public:
+  Folder(const models::Model& model, Encoder& encoder, const FolderJob& job, ThreadPool& pool)
+      : model_(model),
+        files_(model.checkpoint),
+        encoder_(encoder),
+        job_(job),
+        pool_(pool),
+        partial_(job.out.string() + ".partial"),
+        blocks_(blocks_of(model, encoder.wants_head())) {}
+
+  FolderReport write() {
+    prepare();
+    for (const auto& block : blocks_) {
+      for (const size_t t : block.tensors) report_.all_before += total_bytes_of(t);
+      for (const auto& kept : block.kept) report_.kept.push_back(kept);
+    }
+    fs::create_directories(partial_);
+    for (size_t b = 0; b < blocks_.size(); ++b) write_block(b);
+    write_index();
+    write_config();
+    copy_side_files();
+    for (const auto& [name, type] : files_.unreadable)
+      report_.lines.push_back(fmt::format("{}: left out ({}, which no model computes with)", name, type));
+    if (fs::exists(job_.out)) fs::remove_all(job_.out);
+    fs::rename(partial_, job_.out);
+    return std::move(report_);
+  }
+
+ private:
+  uint64_t total_bytes_of(size_t tensor) const { return files_.tensors[tensor].bytes.size(); }
+
+  void prepare() {
+    if (fs::exists(job_.out)) {
+      if (!job_.overwrite)
+        fail(ErrorKind::invalid_argument, "{} exists already; say --overwrite to replace it",
+             job_.out.string());
+      if (!fs::is_directory(job_.out) || (!fs::is_empty(job_.out) && !fs::exists(job_.out / "config.json")))
+        fail(ErrorKind::invalid_argument, "{} is no model folder; cairn does not replace it",
+             job_.out.string());
+      if (fs::equivalent(job_.out, source_folder()))
+        fail(ErrorKind::invalid_argument, "{} would be read and written at once; give another name",
+             job_.out.string());
+    }
+    bool any = false;
+    std::string refused;
+    for (auto& block : blocks_)
+      std::erase_if(block.matrices, [&](const BlockMatrix& m) {
+        auto why = encoder_.keeps(m.matrix);
+        any = any || why.empty();
+        if (why.empty()) return false;
+        refused = fmt::format("; {}: {}", m.matrix.name, why);
+        block.kept.emplace_back(m.matrix.name, std::move(why));
+        return true;
+      });
+    if (!any)
+      fail(ErrorKind::invalid_argument, "{}: no matrix can be quantized like this{}", model_.file, refused);
+    const auto config = encoder_.config().dump();
+    const auto name = models::fingerprint(model_) + " " + job_.settings + " " + config;
+    key_ = fmt::format("{:016x}", content_hash(std::as_bytes(std::span(name))));
+  }
+
+  fs::path source_folder() const {
+    return fs::is_directory(files_.path) ? files_.path : fs::absolute(files_.path).parent_path();
+  }
+
+  std::string shard_name(size_t block) const {
+    return fmt::format("model-{:05}-of-{:05}.safetensors", block + 1, blocks_.size());
+  }
+
+  // A shard of an earlier run with the same source and settings.
+  bool finished(const fs::path& path) const {
+    if (!fs::exists(path)) return false;
+    try {
+      const auto shard = formats::read_safetensors(path);
+      const auto key = shard.metadata.find(kKey);
+      return key != shard.metadata.end() && key->second == key_;
+    } catch (const Error&) {
+      return false;
+    }
+  }
+
+  void progress(uint64_t bytes) {
+    done_ += bytes;
+    if (job_.on_progress) job_.on_progress(done_, report_.all_before);
+  }
+
+  void write_block(size_t b) {
+    const Block& block = blocks_[b];
+    const auto path = partial_ / shard_name(b);
+    for (const auto& m : block.matrices) {
+      ++report_.matrices;
+      report_.weights += uint64_t(m.matrix.stored->elements());
+      report_.before += m.matrix.stored->bytes.size();
+    }
+    uint64_t kept_bytes = 0;
+    for (const size_t t : block.tensors)
+      if (!is_matrix(block, t)) kept_bytes += total_bytes_of(t);
+    if (finished(path)) {
+      ++report_.resumed;
+      for (const size_t t : block.tensors) progress(total_bytes_of(t));
+    } else {
+      const auto encoded = encode(block);
+      try {
+        write_shard(path, block, encoded);
+      } catch (const Error& error) {
+        throw Error(error.kind(),
+                    fmt::format("{}\nhint: what is finished stays in {}; the same command goes on there",
+                                error.what(), partial_.string()));
+      }
+    }
+    // What is there is what counts, also for the sums.
+    const auto shard = formats::read_safetensors(path);
+    uint64_t bytes = 0;
+    for (const auto& tensor : shard.tensors) bytes += tensor.bytes.size(), names_[tensor.name] = b;
+    for (const auto& [name, type] : shard.unreadable) names_[name] = b;
+    report_.all_after += bytes_of_data(shard);
+    report_.after += bytes_of_data(shard) - kept_bytes;
+  }
+
+  static uint64_t bytes_of_data(const formats::Safetensors& shard) {
+    const auto all = shard.file.bytes();
+    uint64_t header = 0;
+    std::memcpy(&header, all.data(), sizeof header);
+    return all.size() - sizeof header - header;
+  }
+
+  static bool is_matrix(const Block& block, const formats::Tensor* tensor) {
+    return std::any_of(block.matrices.begin(), block.matrices.end(),
+                       [&](const BlockMatrix& m) { return m.matrix.stored == tensor; });
+  }
+  bool is_matrix(const Block& block, size_t tensor) const {
+    return is_matrix(block, &files_.tensors[tensor]);
+  }
+
+  Encoded encode(const Block& block) {
+    std::vector<Matrix> matrices;
+    for (const auto& m : block.matrices) matrices.push_back(m.matrix);
+    if (matrices.empty()) return {};
+    auto encoded = encoder_.encode(matrices, pool_);
+    for (const auto& m : matrices) {
+      drop(*m.stored);
+      progress(m.stored->bytes.size());
+    }
+    for (auto& line : encoded.lines) report_.lines.push_back(std::move(line));
+    return encoded;
+  }
+
+  void drop(const formats::Tensor& tensor) const {
+    if (size_t(tensor.file) < files_.files.size()) files_.files[size_t(tensor.file)].drop(tensor.bytes);
+  }
+
+  void write_shard(const fs::path& path, const Block& block, const Encoded& encoded) {
+    formats::SafetensorsWriter writer(path);
+    writer.add_metadata("format", "pt");
+    writer.add_metadata(kKey, key_);
+    for (const size_t t : block.tensors) {
+      const auto& tensor = files_.tensors[t];
+      if (is_matrix(block, t)) continue;
+      const auto type = formats::safetensors_type(tensor.codec);
+      if (type.empty())
+        fail(ErrorKind::unsupported, "{}: tensor {} is {}, which safetensors files do not hold", model_.file,
+             tensor.name, codecs::codec(tensor.codec).name);
+      writer.add_tensor(tensor.name, type, tensor.shape);
+    }
+    for (const auto& tensor : encoded.tensors) writer.add_tensor(tensor.name, tensor.dtype, tensor.shape);
+    for (const size_t t : block.tensors) {
+      if (is_matrix(block, t)) continue;
+      constexpr size_t kPiece = size_t{16} << 20;
+      const auto& tensor = files_.tensors[t];
+      for (size_t at = 0; at < tensor.bytes.size(); at += kPiece) {
+        const auto piece = tensor.bytes.subspan(at, std::min(kPiece, tensor.bytes.size() - at));
+        writer.write(piece);
+        if (size_t(tensor.file) < files_.files.size()) files_.files[size_t(tensor.file)].drop(piece);
+        progress(piece.size());
+      }
+    }
+    for (const auto& tensor : encoded.tensors) writer.write(tensor.bytes);
+    writer.finish();
+  }
+
+  static void write_text(const fs::path& path, const std::string& text) {
+    write_file_atomically(path, std::as_bytes(std::span(text)));
+  }
+
+  void write_index() {
+    nlohmann::ordered_json map = nlohmann::ordered_json::object();
+    for (const auto& [name, block] : names_) map[name] = shard_name(block);
+    const nlohmann::ordered_json index = {{"metadata", {{"total_size", report_.all_after}}},
+                                          {"weight_map", std::move(map)}};
+    write_text(partial_ / kIndexName, index.dump(2) + "\n");
+  }
+
+  // As in the source, but for the field that says how the weights lie.
+  void write_config() {
+    const auto path = source_folder() / "config.json";
+    auto config = files_.format == formats::Format::safetensors && fs::exists(path)
+                      ? nlohmann::ordered_json::parse(read_text_file(path))
+                      : nlohmann::ordered_json(*files_.config);
+    config["quantization_config"] = encoder_.config();
+    write_text(partial_ / "config.json", config.dump(2) + "\n");
+  }
+
+  void copy_side_files() {
+    for (const auto& entry : fs::directory_iterator(source_folder())) {
+      const auto name = entry.path().filename();
+      if (!entry.is_regular_file() || name == "config.json" || name == kIndexName ||
+          name.string().starts_with(".") || holds_weights(entry.path()))
+        continue;
+      // Beside a single file may lie anything.
+      if (!fs::is_directory(files_.path) && name.string().find("token") == std::string::npos) continue;
+      if (entry.file_size() > kLargestSideFile) {
+        report_.lines.push_back(fmt::format("{}: not copied ({} bytes)", name.string(), entry.file_size()));
+        continue;
+      }
+      std::error_code error;
+      fs::copy_file(entry.path(), partial_ / name, fs::copy_options::overwrite_existing, error);
+      if (error)
+        fail(ErrorKind::io, "cannot copy {} to {}: {}", entry.path().string(), partial_.string(),
+             error.message());
+      fs::permissions(partial_ / name, fs::perms::owner_write, fs::perm_options::add, error);
+    }
+  }
+
+  const models::Model& model_;
+  const formats::Checkpoint& files_;
+  Encoder& encoder_;
+  const FolderJob& job_;
+  ThreadPool& pool_;
+  const fs::path partial_;
+  std::vector<Block> blocks_;
+  std::string key_;
+  std::map<std::string, size_t> names_;  // of the output's tensors: in which shard
+  uint64_t done_ = 0;
+  FolderReport report_;
+};
+
+}  // namespace
+
+FolderReport quantize_folder(const models::Model& model, Encoder& encoder, const FolderJob& job,
+                             ThreadPool& pool) {
+  return Folder(model, encoder, job, pool).write();
+}
+
+}  // namespace cairn::quantize
