@@ -150,6 +150,7 @@ int run(Options options) {
   options.service.max_running = options.max_sequences;
   options.model.shape.step_logits = options.max_sequences;
   options.model.shape.sequences = options.max_sequences;
+  options.model.shape.encoders = true;
 
   options.service.store.folder = options.store;
   options.service.store.bytes = uint64_t(options.store_gigabytes * 1e9);

@@ -85,8 +85,11 @@ class Model {
   Answer chat(std::span<const Message>, const Parameters& = {}, const OnText& = {});
   bool has_chat_template() const;
 
-  // Mean over the text's tokens of the final hidden states, scaled to length 1.
+  // The final hidden states of a text's tokens, pooled as the model's files say (else their mean) and scaled
+  // to length 1. Encoders read several texts at once; what a text gives does not depend on the others.
   std::vector<float> embed(std::string_view text);
+  std::vector<std::vector<float>> embed(std::span<const std::string> texts);
+  bool encoder() const;  // a model that reads texts and writes none: generate() and chat() throw
 
   std::vector<int32_t> tokenize(std::string_view text, bool add_special = true) const;
   std::string detokenize(std::span<const int32_t>) const;

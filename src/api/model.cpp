@@ -3,6 +3,7 @@
 
 #include "api/model_impl.h"
 #include "base/error.h"
+#include "engine/embed.h"
 #include "formats/json_fields.h"
 #include "formats/json_file.h"
 
@@ -125,6 +126,10 @@ Model::Impl::Impl(const std::filesystem::path& model_path, const LoadOptions& op
       engine(models::open_model(model_path), engine_options(options, shape)),
       tokenizer(later.get()),
       session(engine, *tokenizer) {
+  if (engine.model().encoder() && !shape.encoders)
+    fail(ErrorKind::unsupported,
+         "{} is an encoder, which reads texts and writes none\nhint: `cairn embed` gives a text's embedding",
+         path.string());
   // A file whose vocabulary is larger than its embedding would index past it.
   if (tokenizer->vocabulary_size() > engine.model().vocabulary_size)
     fail(ErrorKind::invalid_file, "{}: the tokenizer has {} tokens, the model's embedding only {}",
@@ -153,7 +158,7 @@ std::string Model::Impl::render(std::span<const Message> messages) const {
 }
 
 Model::Model(const std::filesystem::path& path, const LoadOptions& options)
-    : impl_(std::make_unique<Impl>(path, options)) {}
+    : impl_(std::make_unique<Impl>(path, options, EngineShape{.encoders = true})) {}
 Model::~Model() = default;
 Model::Model(Model&&) noexcept = default;
 
@@ -171,26 +176,17 @@ Answer Model::chat(std::span<const Message> messages, const Parameters& paramete
 bool Model::has_chat_template() const { return impl_->chat_template.has_value(); }
 
 std::vector<float> Model::embed(std::string_view text) {
-  const auto tokens = impl_->tokenizer->encode(text);
-  if (tokens.empty()) fail(ErrorKind::invalid_argument, "the text to embed has no tokens");
-  auto& engine = impl_->engine;
-  kv::Sequence sequence(engine.kv());
-  const auto dim = size_t(engine.model().hidden_size);
-  std::vector<double> sum(dim, 0);
-  const size_t piece = size_t(std::min(engine.bounds().tokens, engine.bounds().logits));
-  for (size_t done = 0; done < tokens.size(); done += piece) {
-    const auto part = std::span(tokens).subspan(done, std::min(piece, tokens.size() - done));
-    const auto step = engine.feed(sequence, part, int64_t(part.size()), int64_t(tokens.size()));
-    for (size_t r = 0; r < part.size(); ++r)
-      for (size_t i = 0; i < dim; ++i) sum[i] += step.hidden[r * dim + i];
-  }
-  double squares = 0;
-  for (const double v : sum) squares += v * v;
-  const double scale = squares > 0 ? 1 / std::sqrt(squares) : 0;
-  std::vector<float> result(dim);
-  for (size_t i = 0; i < dim; ++i) result[i] = float(sum[i] * scale);
-  return result;
+  const std::string one(text);
+  return std::move(embed(std::span(&one, 1)).front());
 }
+
+std::vector<std::vector<float>> Model::embed(std::span<const std::string> texts) {
+  std::vector<std::vector<int32_t>> tokens;
+  for (const auto& text : texts) tokens.push_back(impl_->tokenizer->encode(text));
+  return engine::embed(impl_->engine, tokens);
+}
+
+bool Model::encoder() const { return impl_->engine.model().encoder(); }
 
 std::vector<int32_t> Model::tokenize(std::string_view text, bool add_special) const {
   return impl_->tokenizer->encode(text, {.add_special = add_special});

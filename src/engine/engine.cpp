@@ -23,7 +23,7 @@ Engine::Engine(models::Model model, const EngineOptions& options)
       memory_(plan_memory(model_, options, gpu_)),
       pool_(options.threads) {
   const bool on_gpu = memory_.place == Place::cuda;
-  const program::Bounds bounds{memory_.step_tokens, options.step_logits};
+  const program::Bounds bounds{memory_.step_tokens, step_logits(model_, options, memory_.step_tokens)};
   kv_ = std::make_unique<kv::KvPool>(
       kv_config(model_, model_.program.kv.size(), memory_.kv_form, options.page_tokens, memory_.cache_tokens),
       on_gpu ? kv::KvPool::Memory::elsewhere : kv::KvPool::Memory::host);
@@ -117,6 +117,11 @@ backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, p
     if (s.tokens.empty() || s.logit_rows < 0 || s.logit_rows > int64_t(s.tokens.size()))
       fail(ErrorKind::invalid_argument, "a step of {} tokens asks for {} rows of scores", s.tokens.size(),
            s.logit_rows);
+    if (model_.encoder() && (s.position != 0 || s.logit_rows != int64_t(s.tokens.size())))
+      fail(ErrorKind::invalid_argument,
+           "a step has {} tokens of a text from token {} on and asks for {} rows; an encoder reads a text at "
+           "once and gives all its rows",
+           s.tokens.size(), s.position, s.logit_rows);
     for (const int32_t id : s.tokens)
       if (id < 0 || id >= model_.vocabulary_size)
         fail(ErrorKind::invalid_argument, "token id {} lies outside the vocabulary of {}", id,

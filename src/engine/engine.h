@@ -42,7 +42,8 @@ class Engine {
   ThreadPool& pool() { return pool_; }
   const std::string& weights_origin() const { return weights_origin_; }  // one line for people
 
-  // Runs the rows of all sequences and counts them into their caches. Checks token ids and lengths.
+  // Runs the rows of all sequences and counts them into their caches. Checks token ids and lengths. An
+  // encoder reads a text in one step, all of whose rows are asked for; their hidden states are what it gives.
   backends::StepResult step(std::span<backends::SequenceStep>, program::Trace* trace = nullptr);
 
   // Feeds `tokens` to a sequence in pieces of at most bounds().tokens; the result has the last logit_rows of

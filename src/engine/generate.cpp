@@ -12,6 +12,10 @@ Session::Session(Engine& engine, const text::Tokenizer& tokenizer)
 
 Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptions& options, int stream,
                             const std::function<bool(std::string_view)>& on_text) {
+  if (engine_.model().encoder())
+    fail(ErrorKind::unsupported,
+         "{} is an encoder, which reads texts and writes none\nhint: `cairn embed` gives a text's embedding",
+         engine_.model().file);
   if (prompt.empty()) fail(ErrorKind::invalid_argument, "the prompt is empty; give it at least one token");
   const int64_t room = engine_.context() - int64_t(prompt.size());
   if (room < 1)

@@ -26,6 +26,10 @@ constexpr uint64_t kMeasuredBytes = uint64_t{1} << 30;
 // a chat never uses.
 constexpr int64_t kDefaultContext = 8192;
 
+int64_t wanted_context(const models::Model& model, const EngineOptions& options) {
+  return options.context != 0 ? options.context : std::min(model.context_length, kDefaultContext);
+}
+
 // What one place costs: everything that does not depend on the cache's length, and the cache's bytes.
 struct PlaceNeeds {
   uint64_t weights = 0, scratch = 0, available = 0;
@@ -36,12 +40,15 @@ struct PlaceNeeds {
 PlaceNeeds needs_on_cpu(const models::Model& model, const EngineOptions& options) {
   const int threads = options.threads > 0 ? options.threads : ThreadPool::available_cores();
   PlaceNeeds needs;
-  needs.kv_form = options.kv_form.value_or(kv::KvForm::f16);
+  // An encoder's keys and values are one layer's at a time: small enough to stay exact.
+  needs.kv_form = options.kv_form.value_or(model.encoder() ? kv::KvForm::f32 : kv::KvForm::f16);
   needs.step_tokens = options.step_tokens != 0 ? options.step_tokens : 512;
+  if (model.encoder())  // which sees a text in one step or not at all
+    needs.step_tokens = std::max(needs.step_tokens, wanted_context(model, options));
   needs.available = options.memory_limit != 0 ? options.memory_limit : system_memory().available;
   needs.weights = cpu::Weights::bytes_needed(model.program, model.weights);
-  needs.scratch = cpu::executor_needs(model.program, model.weights, {needs.step_tokens, options.step_logits},
-                                      model.context_length, threads)
+  const program::Bounds bounds{needs.step_tokens, step_logits(model, options, needs.step_tokens)};
+  needs.scratch = cpu::executor_needs(model.program, model.weights, bounds, model.context_length, threads)
                       .bytes(threads) +
                   kReserve;
   return needs;
@@ -81,8 +88,7 @@ MemoryPlan plan_place(const models::Model& model, const EngineOptions& options, 
       plan.available == 0
           ? INT64_MAX / options.page_tokens * options.page_tokens
           : int64_t(plan.available > fixed ? (plan.available - fixed) / page : 0) * options.page_tokens;
-  const int64_t wanted =
-      options.context != 0 ? options.context : std::min(model.context_length, kDefaultContext);
+  const int64_t wanted = wanted_context(model, options);
   const int64_t cached = options.cache_tokens != 0 ? options.cache_tokens : wanted;
   // Only a context that nobody asked for shrinks by itself.
   const bool flexible = options.context == 0 && options.cache_tokens == 0;
@@ -267,8 +273,7 @@ MemoryPlan plan_split_memory(const models::Model& model, const EngineOptions& op
     plan.split->speeds = speeds;
     return std::optional(std::move(plan));
   };
-  const int64_t wanted =
-      options.context != 0 ? options.context : std::min(model.context_length, kDefaultContext);
+  const int64_t wanted = wanted_context(model, options);
   const int64_t cached = options.cache_tokens != 0 ? options.cache_tokens : wanted;
   if (auto plan = plan_for(wanted, cached, budget)) return *plan;
   int64_t shorter = cached / 2;
@@ -346,6 +351,10 @@ void check_options(const models::Model& model, const EngineOptions& options) {
 
 }  // namespace
 
+int64_t step_logits(const models::Model& model, const EngineOptions& options, int64_t step_tokens) {
+  return model.encoder() ? step_tokens : options.step_logits;
+}
+
 std::string_view to_string(Place place) {
   constexpr std::string_view kNames[] = {"auto", "cpu", "cuda"};
   return kNames[size_t(place)];
@@ -374,7 +383,12 @@ MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options,
                        std::unique_ptr<cuda::Device>& gpu) {
   check_options(model, options);
   std::string why;
-  if (options.place != Place::cpu) {
+  if (model.encoder() && options.place == Place::cuda)
+    fail(ErrorKind::unsupported, "{} is an encoder, which cairn computes on the CPU; use --device cpu",
+         model.file);
+  if (model.encoder()) {
+    why = "encoders are computed on the CPU";
+  } else if (options.place != Place::cpu) {
     try {
       gpu = std::make_unique<cuda::Device>(0);
       cuda::require_kernel_source(gpu->facts());

@@ -92,6 +92,9 @@ MemoryPlan plan_memory(const models::Model&, const EngineOptions&, std::unique_p
 // For a GPU that is described, and host memory that is read at that speed: needs neither.
 MemoryPlan plan_memory(const models::Model&, const EngineOptions&, const GpuBudget&, double cpu_bytes_per_s);
 
+// The rows of scores that a step may ask for; an encoder has none, and gives all rows of its texts.
+int64_t step_logits(const models::Model&, const EngineOptions&, int64_t step_tokens);
+
 // "layers 0-11 on the CPU (1.9 of 120.0 GB), the others on the GPU (3.2 of 4.0 GB); about 40 tokens/s".
 std::string describe(const MemorySplit&);
 

@@ -52,11 +52,12 @@ inline Golden read_golden(const std::filesystem::path& model) {
   return golden;
 }
 
-// Every folder and every GGUF file.
+// Every folder with scores and every GGUF file.
 inline std::vector<std::filesystem::path> golden_models() {
   std::vector<std::filesystem::path> models;
   for (const auto& entry : std::filesystem::directory_iterator(goldens_folder()))
-    if (entry.is_directory() || entry.path().extension() == ".gguf") models.push_back(entry.path());
+    if (std::filesystem::exists(entry.path() / "logits.f32") || entry.path().extension() == ".gguf")
+      models.push_back(entry.path());
   std::sort(models.begin(), models.end());
   return models;
 }

@@ -11,6 +11,7 @@
 
 #include "codecs/stored_weight.h"
 #include "formats/checkpoint.h"
+#include "models/pooling.h"
 #include "program/builder.h"
 
 namespace cairn::models {
@@ -48,6 +49,10 @@ struct Model {
   std::vector<codecs::StoredWeight> weights;  // like program.weights
   int64_t vocabulary_size = 0, context_length = 0, layers = 0, hidden_size = 0;
   uint64_t parameters = 0;
+  Pooling pooling = Pooling::mean;
+
+  // It reads texts and writes none: bidirectional attention, no scores, no cache that outlives a step.
+  bool encoder() const { return !program.logits; }
 };
 
 // Opens the files, finds the family, builds the program and binds every weight. Throws Error naming file,

@@ -247,6 +247,21 @@ int64_t longest_context(const program::Program& program, int64_t stated) {
   return longest;
 }
 
+// How many ids and positions the program's tables have rows for.
+struct EmbeddingTables {
+  int64_t ids = 0, positions = INT64_MAX;
+};
+EmbeddingTables embedding_tables(const program::Program& program) {
+  EmbeddingTables tables;
+  for (const auto& instruction : program.instructions)
+    if (const auto* op = std::get_if<program::Embed>(&instruction.operation)) {
+      const int64_t rows = program.info(op->table).shape[0] - op->offset;
+      if (op->ids == program.ids) tables.ids = rows;
+      if (op->ids == program.positions) tables.positions = std::min(tables.positions, rows);
+    }
+  return tables;
+}
+
 }  // namespace
 
 bool Source::has(std::string_view tensor) const { return find_tensor(checkpoint, tensor) != nullptr; }
@@ -297,14 +312,17 @@ Model open_model(Checkpoint checkpoint) {
         fail(ErrorKind::unsupported, "{}: tensor {} is a quantized table, whose rows cairn does not look up",
              files.path.string(), model.weights[i].split->name);
   }
-  model.vocabulary_size = model.program.width(model.program.logits);
+  const auto tables = embedding_tables(model.program);
+  model.vocabulary_size = model.encoder() ? tables.ids : model.program.width(model.program.logits);
   model.hidden_size = model.program.width(model.program.hidden);
-  model.layers = int64_t(model.program.kv.size());
+  for (const auto& instruction : model.program.instructions)
+    model.layers = std::max(model.layers, int64_t{instruction.layer} + 1);
+  if (!gguf) model.pooling = read_pooling(files.path);
   const auto length = [&](const char* field) {
     return formats::optional_int(model.config, field, 1, int64_t{1} << 40, model.file);
   };
   const auto stated = length("max_position_embeddings").value_or(length("n_positions").value_or(2048));
-  model.context_length = longest_context(model.program, stated);
+  model.context_length = std::min(longest_context(model.program, stated), tables.positions);
   return model;
 }
 

@@ -114,7 +114,10 @@ TEST(OpenModel, SaysWhichArchitecturesRun) {
       "cairn runs LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
       "Gemma2ForCausalLM, "
       "Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Phi3ForCausalLM, GPT2LMHeadModel, OPTForCausalLM, "
-      "MixtralForCausalLM, Qwen2MoeForCausalLM, Qwen3MoeForCausalLM, OlmoeForCausalLM";
+      "MixtralForCausalLM, Qwen2MoeForCausalLM, Qwen3MoeForCausalLM, OlmoeForCausalLM, "
+      "BertModel, BertForMaskedLM, RobertaModel, RobertaForMaskedLM, XLMRobertaModel, XLMRobertaForMaskedLM, "
+      "CamembertModel, CamembertForMaskedLM, DistilBertModel, DistilBertForMaskedLM, ModernBertModel, "
+      "ModernBertForMaskedLM";
   EXPECT_EQ(with("llama-mha", "architectures", {"MambaForCausalLM"}),
             "MODEL/config.json: the architecture 'MambaForCausalLM' is not supported; " + known);
   EXPECT_EQ(without("llama-mha", "architectures"),

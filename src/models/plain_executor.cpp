@@ -46,10 +46,10 @@ class Run {
                                         table.max_position));
   }
 
-  std::vector<float> logits() {
+  std::vector<float> result(Value output) {
     for (const auto& instruction : program_.instructions)
       std::visit([this](const auto& op) { run(op); }, instruction.operation);
-    return numbers_[size_t(program_.logits.id)];
+    return numbers_[size_t(output.id)];
   }
 
  private:
@@ -119,7 +119,7 @@ class Run {
     const auto width = size_t(program_.width(op.y));
     const auto& table = weight(op.table);
     for (int64_t t = 0; t < tokens_; ++t) {
-      const auto id = size_t(indices_[size_t(op.ids.id)][size_t(t)] + op.offset);
+      const auto id = size_t((op.ids ? indices_[size_t(op.ids.id)][size_t(t)] : 0) + op.offset);
       for (size_t i = 0; i < width; ++i) y[size_t(t) * width + i] = table[id * width + i] * op.scale;
     }
   }
@@ -232,8 +232,9 @@ class Run {
         const int64_t kv_head = h / per_kv_head;
         const int64_t first = op.window > 0 ? std::max<int64_t>(0, t - op.window + 1) : 0;
         const double slope = std::pow(2.0, -8.0 * double(h + 1) / double(op.heads));
+        const int64_t end = op.causal ? t + 1 : op.window > 0 ? std::min(tokens_, t + op.window) : tokens_;
         std::vector<double> scores;
-        for (int64_t key = first; key <= t; ++key) {
+        for (int64_t key = first; key < end; ++key) {
           double score = 0;
           for (int64_t i = 0; i < dk; ++i)
             score += double(row(op.q, t)[size_t(h * dk + i)]) * double(row(k, key)[size_t(kv_head * dk + i)]);
@@ -248,7 +249,7 @@ class Run {
         if (op.sinks) sum += std::exp(double(weight(op.sinks)[size_t(h)]) - top);
         for (int64_t i = 0; i < dv; ++i) {
           double value = 0;
-          for (int64_t key = first; key <= t; ++key)
+          for (int64_t key = first; key < end; ++key)
             value += scores[size_t(key - first)] / sum * double(row(v, key)[size_t(kv_head * dv + i)]);
           y[size_t((t * op.heads + h) * dv + i)] = float(value);
         }
@@ -319,7 +320,11 @@ class Run {
 }  // namespace
 
 std::vector<float> plain_logits(const Model& model, std::span<const int32_t> ids, int64_t rope_length) {
-  return Run(model, ids, rope_length).logits();
+  return Run(model, ids, rope_length).result(model.program.logits);
+}
+
+std::vector<float> plain_hidden(const Model& model, std::span<const int32_t> ids) {
+  return Run(model, ids, int64_t(ids.size())).result(model.program.hidden);
 }
 
 }  // namespace cairn::models::testing

@@ -13,4 +13,7 @@ namespace cairn::models::testing {
 // scalings assume.
 std::vector<float> plain_logits(const Model&, std::span<const int32_t> ids, int64_t rope_length);
 
+// What a model's scores, or an encoder's embeddings, are computed from: [ids.size(), dim].
+std::vector<float> plain_hidden(const Model&, std::span<const int32_t> ids);
+
 }  // namespace cairn::models::testing

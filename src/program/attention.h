@@ -6,7 +6,8 @@
 
 namespace cairn::program {
 
-// One layer's keys and values in the paged cache.
+// One layer's keys and values in the paged cache. Layers whose keys are read within the step only (an
+// encoder's) share one slot: each writes it before it reads it.
 struct KvSlot {
   int64_t kv_heads = 0, head_dim_k = 0, head_dim_v = 0;
   int64_t window = 0;  // keys older than this are never read again; 0: all are kept
@@ -38,6 +39,7 @@ struct Attention {
   int64_t heads = 0;
   float scale = 0;
   int64_t window = 0;  // a query sees itself and window - 1 keys before it; 0: all
+  bool causal = true;  // false: every query sees all keys, with a window those nearer than it on both sides
   float softcap = 0;   // 0: none
   Weight sinks;        // [heads]: an extra logit per head that takes weight and gives no value
   bool alibi = false;  // Press et al. 2021: slopes 2^(-8 i / heads)
@@ -46,6 +48,7 @@ struct Attention {
     d.in("q", q), d.in("written", written), d.out("y", y), d.field("slot", slot), d.field("heads", heads);
     d.field("scale", scale);
     if (window != 0) d.field("window", window);
+    if (!causal) d.field("sees", std::string_view("all"));
     if (softcap != 0) d.field("softcap", softcap);
     if (sinks) d.weight("sinks", sinks);
     if (alibi) d.field("alibi", std::string_view("yes"));

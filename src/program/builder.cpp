@@ -143,12 +143,13 @@ Value Builder::rope(Value x, int64_t heads, int64_t head_dim, int64_t rotary_dim
 }
 
 Value Builder::attention(Value q, Value k, Value v, const AttentionOptions& o) {
-  const auto slot = int32_t(program_.kv.size());
-  program_.kv.push_back({o.kv_heads, o.head_dim_k, o.head_dim_v, o.window});
+  KvSlot kv{o.kv_heads, o.head_dim_k, o.head_dim_v, o.causal ? o.window : 0};
+  if (o.causal || program_.kv.empty() || program_.kv.back() != kv) program_.kv.push_back(kv);
+  const auto slot = int32_t(program_.kv.size()) - 1;
   const Value written = value("kv", {kTokens}, DType::token);
   append(KvWrite{k, v, written, slot}, "kv_write");
   const Value y = value("attention", {kTokens, constant(o.heads * o.head_dim_v)});
-  append(Attention{q, written, y, slot, o.heads, o.scale, o.window, o.softcap,
+  append(Attention{q, written, y, slot, o.heads, o.scale, o.window, o.causal, o.softcap,
                    o.sinks ? weight(*o.sinks, {o.heads}) : Weight{}, o.alibi},
          "attention");
   return y;

@@ -35,6 +35,7 @@ class Builder {
 
   Weight weight(const Stored&, std::vector<int64_t> shape);
 
+  // ids absent: row `offset` of the table for every token.
   Value embed(Value ids, const Stored& table, int64_t rows, int64_t dim, float scale = 1, int64_t offset = 0);
 
   struct Linear {
@@ -66,8 +67,10 @@ class Builder {
     float softcap = 0;
     std::optional<Stored> sinks;
     bool alibi = false;
+    bool causal = true;
   };
-  // Writes k and v to a new cache slot and attends to it.
+  // Writes k and v to a cache slot and attends to it. The slot is new; what is not causal is read within the
+  // step only and takes the last slot of that shape again.
   Value attention(Value q, Value k, Value v, const AttentionOptions&);
 
   struct Routed {
@@ -81,6 +84,8 @@ class Builder {
   // The rows whose scores are wanted; call once, before the final norm.
   Value gather_logit_rows(Value x);
   void logits(Value x, const Linear&, float scale = 1, float softcap = 0);
+  // What a model without scores gives: x's rows.
+  void hidden(Value x) { program_.hidden = x; }
 
   // Checks and hands over the program.
   Program finish();

@@ -38,8 +38,8 @@ class Checker {
     }
     if (!program_.stages.empty()) return;  // a part
     for (Value output : {program_.logits, program_.hidden})
-      if (!output || !defined_[size_t(output.id)])
-        fail(ErrorKind::invalid_file, "{}: the program never computes its logits", program_.model);
+      if (output ? !defined_[size_t(output.id)] : output == program_.hidden)
+        fail(ErrorKind::invalid_file, "{}: the program never computes its results", program_.model);
   }
 
  private:
@@ -78,12 +78,14 @@ class Checker {
   }
 
   void check_operation(const Embed& op) {
-    is_type(op.ids, "ids", DType::i32);
+    if (op.ids) is_type(op.ids, "ids", DType::i32);
     const auto& table = program_.info(op.table);
     require(table.shape.size() == 2,
             fmt::format("table {} is {}, it must have two axes", table.name, text(table.shape)));
     require(width(op.y) == table.shape[1],
             fmt::format("y has width {}, the table {}", width(op.y), table.shape[1]));
+    require(op.ids || (op.offset >= 0 && op.offset < table.shape[0]),
+            fmt::format("reads row {} of table {}, which has {}", op.offset, table.name, table.shape[0]));
   }
   void check_operation(const GatherRows& op) {
     is_type(op.rows, "rows", DType::i32);

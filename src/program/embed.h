@@ -4,17 +4,18 @@
 
 namespace cairn::program {
 
-// y[t,:] = table[ids[t] + offset,:] * scale
+// y[t,:] = table[ids[t] + offset,:] * scale; without ids, every row is table[offset,:]
 struct Embed {
   static constexpr const char* kName = "embed";
-  Value ids;     // [tokens] i32: token ids or positions
+  Value ids;     // [tokens] i32: token ids or positions; absent: zeros
   Weight table;  // [rows, dim]
   Value y;       // [tokens, dim]
   float scale = 1;
   int64_t offset = 0;  // OPT's positions start at row 2
   bool operator==(const Embed&) const = default;
   void describe(auto& d) const {
-    d.in("ids", ids), d.weight("table", table), d.out("y", y);
+    if (ids) d.in("ids", ids);
+    d.weight("table", table), d.out("y", y);
     if (scale != 1) d.field("scale", scale);
     if (offset != 0) d.field("offset", offset);
   }

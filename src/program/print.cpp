@@ -78,7 +78,9 @@ std::string print(const Program& program) {
     }
     text += "  " + print(program, instruction) + "\n";
   }
-  text += fmt::format("\noutputs %{} logits, %{} hidden\n", program.logits.id, program.hidden.id);
+  text += program.logits
+              ? fmt::format("\noutputs %{} logits, %{} hidden\n", program.logits.id, program.hidden.id)
+              : fmt::format("\noutputs %{} hidden\n", program.hidden.id);
   return text;
 }
 

@@ -70,8 +70,9 @@ struct Program {
   // Inputs, set by the executor before each step.
   Value ids, positions, logit_rows;  // [tokens], [tokens], [logits] i32
   // Outputs; absent in a part that does not compute them.
-  Value logits;  // [logits, vocabulary]
-  Value hidden;  // [logits, dim]: the rows that logits were computed from, for embeddings
+  Value logits;  // [logits, vocabulary]; absent in an encoder's program
+  Value hidden;  // [logits, dim]: the rows that logits were computed from, for embeddings; an encoder's:
+                 // [tokens, dim]
 
   const ValueInfo& info(Value v) const { return values[size_t(v.id)]; }
   const WeightInfo& info(Weight w) const { return weights[size_t(w.id)]; }

@@ -31,8 +31,9 @@ struct Counter {
   void count(const Embed& op) {
     const auto& table = program.info(op.table);
     if (table.shape[0] > 0)
-      total.weight_bytes += table.bytes / uint64_t(table.shape[0]) * uint64_t(rows(op.ids));
-    activations({op.ids, op.y});
+      total.weight_bytes += table.bytes / uint64_t(table.shape[0]) * uint64_t(op.ids ? rows(op.ids) : 1);
+    if (op.ids) activations({op.ids});
+    activations({op.y});
   }
   void count(const GatherRows& op) { activations({op.y, op.y}); }
   void count(const MatMul& op) {
@@ -80,7 +81,8 @@ struct Counter {
   void count(const Attention& op) {
     const KvSlot& kv = program.kv[size_t(op.slot)];
     activations({op.q, op.y});
-    // Each sequence's rows read its cache once; row r of n sees context + r + 1 keys, or the window's.
+    // Each sequence's rows read its cache once; row r of n sees context + r + 1 keys, or the window's; all of
+    // them without a causal mask.
     const int64_t sequences = std::max<int64_t>(sizes.sequences, 1),
                   rows_each = std::max<int64_t>(sizes.tokens / sequences, 1);
     const int64_t longest = sizes.context + rows_each;
@@ -88,9 +90,12 @@ struct Counter {
     int64_t pairs = 0;  // (query row, key) per head and sequence
     if (op.window > 0) {
       for (int64_t r = 0; r < rows_each; ++r) {
-        const int64_t visible = sizes.context + r + 1;
-        pairs += std::min(visible, op.window);
+        const int64_t position = sizes.context + r;
+        pairs += std::min(position + 1, op.window);
+        if (!op.causal) pairs += std::min(longest - 1 - position, op.window - 1);
       }
+    } else if (!op.causal) {
+      pairs = rows_each * longest;
     } else {
       pairs = rows_each * sizes.context + rows_each * (rows_each + 1) / 2;
     }

@@ -86,6 +86,7 @@ AttentionParams attention_params(const program::Attention& op, const program::Kv
   params.head_dim_v = int(kv.head_dim_v);
   params.scale = op.scale;
   params.window = int(std::min<int64_t>(op.window, INT32_MAX));
+  params.causal = op.causal;
   params.softcap = op.softcap;
   return params;
 }
@@ -264,10 +265,10 @@ class Executor::Step {
 
   void execute(const program::Embed& op) {
     const auto& table = e_.weights_.table(op.table);
-    const int32_t* ids = i32(op.ids);
+    const int32_t* ids = op.ids ? i32(op.ids) : nullptr;
     by_rows(rows(op.y), table.cols, [&](Range part) {
       for (int64_t t = part.begin; t < part.end; ++t) {
-        const int64_t row = ids[t] + op.offset;
+        const int64_t row = (ids ? ids[t] : 0) + op.offset;
         assert(row >= 0 && row < table.rows);
         float* y = f32(op.y) + t * table.cols;
         table.codec->decode(table.data + size_t(row) * table.row_bytes, y, table.cols);

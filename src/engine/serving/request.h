@@ -29,7 +29,7 @@ struct GenerateRequest {
   text::GrammarPtr grammar;       // what the answers may be; null: anything
   std::optional<text::ReasoningLimit> reasoning = {};
   std::vector<text::TokenId> visible_special = {};
-  // No answer: the mean of the prompt's final hidden states, scaled to length 1.
+  // No answer: the prompt's final hidden states, pooled as the model says and scaled to length 1.
   bool embed = false;
 };
 

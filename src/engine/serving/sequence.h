@@ -73,7 +73,7 @@ struct Service::Sequence {
   std::optional<text::ReasoningBudget> budget;
   std::future<void> mask_ready;  // of the next token; invalid: nobody computes it
   AnswerWriter writer;
-  std::vector<double> hidden_sum;  // embeddings
+  models::PooledRows pooled;  // embeddings
   double admitted = 0, first_token = 0, last_token = 0;
   int64_t reused = 0;
   int64_t exact = 0;  // leading tokens that were computed as a prompt's, or whose bits are the same

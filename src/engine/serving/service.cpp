@@ -70,6 +70,9 @@ Service::~Service() {
 
 void Service::check(const GenerateRequest& r) const {
   const auto& model = engine_.model();
+  if (model.encoder() && !r.embed)
+    fail(ErrorKind::invalid_argument,
+         "this model is an encoder, which writes no answers; ask /v1/embeddings");
   if (r.prompt.empty()) fail(ErrorKind::invalid_argument, "the prompt is empty; give it at least one token");
   const auto tokens = int64_t(r.prompt.size());
   if (tokens + (r.embed ? 0 : 1) > engine_.context())
@@ -238,12 +241,7 @@ void Service::end(Sequence& s) {
   e.first_token_seconds = s.first_token > 0 ? s.first_token - s.job->submitted : 0;
   e.seconds = now - s.job->submitted;
   e.preemptions = s.preemptions;
-  if (s.job->request.embed && e.finish == Finish::end_of_turn) {
-    double squares = 0;
-    for (const double v : s.hidden_sum) squares += v * v;
-    const double scale = squares > 0 ? 1 / std::sqrt(squares) : 0;
-    for (const double v : s.hidden_sum) e.embedding.push_back(float(v * scale));
-  }
+  if (s.job->request.embed && e.finish == Finish::end_of_turn) e.embedding = s.pooled.result();
   s.job->listener->on_end(e);
   s.job->prompt_read |= s.answer == 0;
   if (s.error)
@@ -339,6 +337,8 @@ void Service::fill_step() {
     count = std::min(count, prompt ? s.prompt_tokens() - position : decodes_left);
     const bool embed = s.job->request.embed;
     if (embed) count = std::min(count, rows_left);
+    if (engine_.model().encoder())  // a text is read whole, in this step or in a later one
+      count = s.left() <= std::min({tokens_left, rows_left, room}) ? s.left() : 0;
     const int64_t rows = embed ? count : position + count == int64_t(s.known.size()) ? 1 : 0;
     const int64_t table = engine_.kv().pages_of(position + count);
     if (count < 1 || rows > rows_left || table > tables_left) continue;
@@ -370,10 +370,9 @@ void Service::advance(Sequence& s, const float* hidden, std::span<float> scores,
   s.gap = s.waited_first = -1;
   if (rows == 0) return;
   if (s.job->request.embed) {
-    const auto dim = size_t(engine_.model().hidden_size);
-    s.hidden_sum.resize(dim);
-    for (size_t r = 0; r < size_t(rows); ++r)
-      for (size_t d = 0; d < dim; ++d) s.hidden_sum[d] += double(hidden[r * dim + d]);
+    // From the first token on, for the second time after a preemption.
+    if (s.cache.length() == rows) s.pooled = models::PooledRows(engine_.model().pooling);
+    s.pooled.add(hidden, rows, engine_.model().hidden_size);
     if (s.left() == 0) s.finish = Finish::end_of_turn;
     return;
   }
@@ -426,7 +425,8 @@ void Service::run_step() {
       for (size_t i = next++; i < step_.size(); i = next++) {
         const size_t row = first_row_[i];
         advance(*step_[i], result.hidden ? result.hidden + row * dim : nullptr,
-                {result.logits + row * vocabulary, vocabulary}, shares_[i].logit_rows);
+                result.logits ? std::span(result.logits + row * vocabulary, vocabulary) : std::span<float>(),
+                shares_[i].logit_rows);
       }
     });
     drawing_ += steady_seconds() - step_computed_;
