@@ -111,9 +111,8 @@ void measure(codecs::CodecId id, Isa isa, int64_t k, int64_t n, const std::vecto
     }
     const double rate = 2.0 * double(m) * double(k) * double(n) / median;
     const double bandwidth = double(bytes) / median;
-    const double peak = kernel->act == cpu::ActForm::f32    ? top.f32
-                        : kernel->act == cpu::ActForm::bf16 ? top.bf16
-                                                            : top.int8;
+    const bool floats = kernel->act == cpu::ActForm::f32 || kernel->act == cpu::ActForm::signed_sums;
+    const double peak = floats ? top.f32 : kernel->act == cpu::ActForm::bf16 ? top.bf16 : top.int8;
     fmt::print(
         "  m {:4d}  {:9.1f} us (best {:9.1f})  {:5.1f} GB/s  {:7.1f} GOP/s  {:4.0f}% of {}  hash {:016x}\n",
         m, median * 1e6, times[0] * 1e6, bandwidth * 1e-9, rate * 1e-9,

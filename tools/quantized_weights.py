@@ -43,17 +43,18 @@ def fp8_block(w, size=128):
     return {"weight": codes, "weight_scale_inv": scale}, value
 
 
-def to_int4(w, group_of_column, groups, scale_type, symmetric):
-    """Codes 0..15 [rows, cols], scales and zeros [rows, groups], and the values."""
+def to_ints(w, group_of_column, groups, scale_type, symmetric, bits=4):
+    """Codes 0..2^bits - 1 [rows, cols], scales and zeros [rows, groups], and the values."""
     scales, zeros = torch.zeros(w.shape[0], groups), torch.zeros(w.shape[0], groups, dtype=torch.int32)
     codes = torch.zeros(w.shape, dtype=torch.int32)
     for g in range(groups):
         part = w[:, group_of_column == g]
         low, high = part.amin(1).clamp(max=0), part.amax(1).clamp(min=0)
-        scale = torch.maximum(high / 7, -low / 8) if symmetric else (high - low) / 15
+        top = 2**bits - 1
+        scale = torch.maximum(high / (top // 2), -low / (top // 2 + 1)) if symmetric else (high - low) / top
         scale = scale.to(scale_type).float()
-        zero = torch.full_like(scale, 8) if symmetric else (-low / scale).round().clamp(0, 15)
-        codes[:, group_of_column == g] = (part / scale[:, None] + zero[:, None]).round().clamp(0, 15).int()
+        zero = torch.full_like(scale, top // 2 + 1) if symmetric else (-low / scale).round().clamp(0, top)
+        codes[:, group_of_column == g] = (part / scale[:, None] + zero[:, None]).round().clamp(0, top).int()
         scales[:, g], zeros[:, g] = scale, zero.int()
     value = scales[:, group_of_column] * (codes - zeros[:, group_of_column]).float()
     return codes, scales.to(scale_type), zeros, value
@@ -68,27 +69,58 @@ def words(codes, order=range(8)):
     return torch.where(word >= 2**31, word - 2**32, word).to(torch.int32)
 
 
-def gptq(w, group=128, act_order=False):
+def bit_string(codes, bits):
+    """The last dimension's codes one after another as a string of bits, low ones first, in words of 32."""
+    places = (codes.to(torch.int64)[..., None] >> torch.arange(bits)) & 1
+    places = places.reshape(*codes.shape[:-1], -1, 32)
+    word = (places << torch.arange(32)).sum(-1)
+    return torch.where(word >= 2**31, word - 2**32, word).to(torch.int32)
+
+
+def gptq(w, group=128, act_order=False, bits=4):
     cols = w.shape[1]
     groups = -(-cols // group)
     g_idx = torch.arange(cols) // group
     if act_order:
         g_idx = g_idx[torch.randperm(cols, generator=torch.Generator().manual_seed(cols))]
-    codes, scales, zeros, value = to_int4(w, g_idx, groups, torch.float16, symmetric=False)
-    return {"qweight": words(codes).T.contiguous(), "qzeros": words((zeros.T - 1) & 15),
+    codes, scales, zeros, value = to_ints(w, g_idx, groups, torch.float16, symmetric=False, bits=bits)
+    return {"qweight": bit_string(codes, bits).T.contiguous(),
+            "qzeros": bit_string((zeros.T - 1) & (2**bits - 1), bits),
             "scales": scales.T.contiguous(), "g_idx": g_idx.to(torch.int32)}, value
+
+
+def bcq(w, group=128, bits=3, with_bias=True):
+    """Planes of signs by the greedy rule, around each group's mean if with_bias."""
+    rows, cols = w.shape
+    groups = cols // group
+    rest = w.reshape(rows, groups, group)
+    bias = rest.mean(-1) if with_bias else torch.zeros(rows, groups)
+    value = bias[..., None].expand_as(rest).clone()
+    planes, alphas = [], []
+    for _ in range(bits):
+        error = rest - value
+        alpha = error.abs().mean(-1).to(torch.float16)
+        signs = error >= 0
+        value += torch.where(signs, 1.0, -1.0) * alpha.float()[..., None]
+        planes.append(signs.reshape(rows, cols)), alphas.append(alpha)
+    words = torch.stack([bit_string(p, 1) for p in planes])  # [bits, rows, cols / 32]
+    tensors = {"bW": words.permute(2, 0, 1).contiguous(),
+               "alpha": torch.stack(alphas).permute(2, 0, 1).contiguous()}
+    if with_bias:
+        tensors["q_bias"] = bias.T.contiguous()
+    return tensors, value.reshape(rows, cols)
 
 
 def awq(w, group=128):
     groups = w.shape[1] // group
-    codes, scales, zeros, value = to_int4(w, torch.arange(w.shape[1]) // group, groups, torch.float16, symmetric=False)
+    codes, scales, zeros, value = to_ints(w, torch.arange(w.shape[1]) // group, groups, torch.float16, symmetric=False)
     return {"qweight": words(codes.T, AWQ_ORDER), "qzeros": words(zeros.T, AWQ_ORDER),
             "scales": scales.T.contiguous()}, value
 
 
 def packed(w, group=128, symmetric=True):
     groups = w.shape[1] // group
-    codes, scales, zeros, value = to_int4(w, torch.arange(w.shape[1]) // group, groups, torch.bfloat16, symmetric)
+    codes, scales, zeros, value = to_ints(w, torch.arange(w.shape[1]) // group, groups, torch.bfloat16, symmetric)
     tensors = {"weight_packed": words(codes), "weight_scale": scales, "weight_shape": torch.tensor(w.shape)}
     if not symmetric:
         tensors["weight_zero_point"] = words(zeros.T).T.contiguous()
@@ -114,6 +146,11 @@ CONFIGS = {
     "gptq": (gptq, {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": False}),
     "gptq-act-order": (lambda w: gptq(w, 32, True), {"quant_method": "gptq", "bits": 4, "group_size": 32,
                                                      "desc_act": True, "sym": False, "checkpoint_format": "gptq"}),
+    **{f"gptq-{bits}bit": (lambda w, bits=bits: gptq(w, 64 if bits == 3 else 128, bits=bits),
+                           {"quant_method": "gptq", "bits": bits, "group_size": 64 if bits == 3 else 128,
+                            "desc_act": False, "sym": False}) for bits in (2, 3, 8)},
+    "bcq": (bcq, {"quant_method": "bcq", "bits": 3, "group_size": 128}),
+    "bcq-g64": (lambda w: bcq(w, 64, 2, False), {"quant_method": "bcq", "bits": 2, "group_size": 64}),
     "awq": (awq, {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}),
     "awq-g32": (lambda w: awq(w, 32), {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm",
                                        "zero_point": True}),

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/checked.h"
+#include "codecs/bcq.h"
 #include "codecs/fp4.h"
 #include "codecs/k_quants.h"
 #include "codecs/legacy_blocks.h"
@@ -57,8 +58,18 @@ constexpr Codec kTable[] = {
     {CodecId::iq3_s, "iq3_s", 21, 256, 110, nullptr, nullptr},
     {CodecId::e4m3, "e4m3", kNoGgmlType, 1, 1, decode_e4m3, nullptr},
     block_codec<BlockE4M3>(CodecId::e4m3_g128, kNoGgmlType, decode_e4m3_g128, nullptr),
-    block_codec<BlockInt4G32>(CodecId::int4_g32, kNoGgmlType, decode_int4_g32, nullptr),
-    block_codec<BlockInt4G128>(CodecId::int4_g128, kNoGgmlType, decode_int4_g128, nullptr),
+    block_codec<BlockInt2G32>(CodecId::int2_g32, kNoGgmlType, decode_ints<BlockInt2G32>, nullptr),
+    block_codec<BlockInt2G128>(CodecId::int2_g128, kNoGgmlType, decode_ints<BlockInt2G128>, nullptr),
+    block_codec<BlockInt3G32>(CodecId::int3_g32, kNoGgmlType, decode_ints<BlockInt3G32>, nullptr),
+    block_codec<BlockInt3G128>(CodecId::int3_g128, kNoGgmlType, decode_ints<BlockInt3G128>, nullptr),
+    block_codec<BlockInt4G32>(CodecId::int4_g32, kNoGgmlType, decode_ints<BlockInt4G32>, nullptr),
+    block_codec<BlockInt4G128>(CodecId::int4_g128, kNoGgmlType, decode_ints<BlockInt4G128>, nullptr),
+    block_codec<BlockInt8G32>(CodecId::int8_g32, kNoGgmlType, decode_ints<BlockInt8G32>, nullptr),
+    block_codec<BlockInt8G128>(CodecId::int8_g128, kNoGgmlType, decode_ints<BlockInt8G128>, nullptr),
+    block_codec<BlockBcq<1>>(CodecId::bcq1_g128, kNoGgmlType, decode_bcq<1>, encode_bcq<1>),
+    block_codec<BlockBcq<2>>(CodecId::bcq2_g128, kNoGgmlType, decode_bcq<2>, encode_bcq<2>),
+    block_codec<BlockBcq<3>>(CodecId::bcq3_g128, kNoGgmlType, decode_bcq<3>, encode_bcq<3>),
+    block_codec<BlockBcq<4>>(CodecId::bcq4_g128, kNoGgmlType, decode_bcq<4>, encode_bcq<4>),
 };
 
 constexpr bool in_order() {

@@ -20,11 +20,14 @@ enum class CodecId : uint8_t {
   iq4_nl, iq4_xs, mxfp4, nvfp4, tq1_0, tq2_0,
   // Sizes are known, so that files open and inspect lists them; decode is null and running them is refused.
   iq1_s, iq1_m, iq2_xxs, iq2_xs, iq2_s, iq3_xxs, iq3_s,
-  // No GGUF file holds these (scaled_blocks.h).
-  e4m3, e4m3_g128, int4_g32, int4_g128,
+  // No GGUF file holds these. Codes with scales (scaled_blocks.h).
+  e4m3, e4m3_g128,
+  int2_g32, int2_g128, int3_g32, int3_g128, int4_g32, int4_g128, int8_g32, int8_g128,
+  // Planes of signs (bcq.h).
+  bcq1_g128, bcq2_g128, bcq3_g128, bcq4_g128,
 };
 // clang-format on
-inline constexpr size_t kCodecs = size_t(CodecId::int4_g128) + 1;
+inline constexpr size_t kCodecs = size_t(CodecId::bcq4_g128) + 1;
 inline constexpr uint32_t kNoGgmlType = UINT32_MAX;
 
 struct Codec {

@@ -44,6 +44,21 @@ float e4m3(int code) {
   return code & 128 ? -magnitude : magnitude;
 }
 
+// Bit by bit, without looking at bytes.
+template <int bits>
+float packed_int(Bytes b, int e) {
+  int q = 0;
+  for (int i = 0; i < bits; ++i) q |= ((b[5 + (e * bits + i) / 8] >> (e * bits + i) % 8) & 1) << i;
+  return float_at(b, 0) * float(q - b[4]);
+}
+template <int q>
+float signs(Bytes b, int e) {
+  float sum = 0;
+  for (int i = 0; i < q; ++i)
+    sum += ((b[2 * q + 4 + 16 * i + e / 8] >> e % 8) & 1 ? 1.0f : -1.0f) * half_at(b, 2 * i);
+  return sum + float_at(b, 2 * q);
+}
+
 struct Format {
   CodecId id;
   std::function<float(Bytes, int)> element;  // value of element e
@@ -136,12 +151,18 @@ const Format kFormats[] = {
      },
      {64}},
     {CodecId::e4m3_g128, [](Bytes b, int e) { return float_at(b, 0) * e4m3(b[4 + e]); }, {}},
-    {CodecId::int4_g32,
-     [](Bytes b, int e) { return float_at(b, 0) * float(((b[5 + e / 2] >> e % 2 * 4) & 15) - b[4]); },
-     {}},
-    {CodecId::int4_g128,
-     [](Bytes b, int e) { return float_at(b, 0) * float(((b[5 + e / 2] >> e % 2 * 4) & 15) - b[4]); },
-     {}},
+    {CodecId::int2_g32, packed_int<2>, {}},
+    {CodecId::int2_g128, packed_int<2>, {}},
+    {CodecId::int3_g32, packed_int<3>, {}},
+    {CodecId::int3_g128, packed_int<3>, {}},
+    {CodecId::int4_g32, packed_int<4>, {}},
+    {CodecId::int4_g128, packed_int<4>, {}},
+    {CodecId::int8_g32, packed_int<8>, {}},
+    {CodecId::int8_g128, packed_int<8>, {}},
+    {CodecId::bcq1_g128, signs<1>, {0}},
+    {CodecId::bcq2_g128, signs<2>, {0, 2}},
+    {CodecId::bcq3_g128, signs<3>, {0, 2, 4}},
+    {CodecId::bcq4_g128, signs<4>, {0, 2, 4, 6}},
 };
 
 bool same(float a, float b) {
@@ -164,7 +185,7 @@ TEST(CodecDecode, EveryBitOfEveryFieldMeansWhatTheFormatSays) {
     const Codec& c = codec(format.id);
     for (const uint8_t background : {0x00, 0xff, 0xa5}) {
       std::vector<uint8_t> block(size_t(c.block_bytes), background);
-      if (format.id >= CodecId::e4m3_g128) {
+      if (format.id >= CodecId::e4m3_g128 && format.id < CodecId::bcq1_g128) {
         const float scale = -0.75f;
         std::memcpy(block.data(), &scale, sizeof scale);
       }

@@ -10,11 +10,9 @@ void decode_block(const BlockE4M3& block, float* values) {
 }
 
 template <typename Block>
-void decode_int4_block(const Block& block, float* values) {
-  for (int e = 0; e < Block::kElements; ++e) {
-    const int q = (block.qs[e / 2] >> (4 * (e % 2))) & 15;
-    values[e] = block.scale * float(q - int(block.zero));
-  }
+void decode_int_block(const Block& block, float* values) {
+  for (int e = 0; e < Block::kElements; ++e)
+    values[e] = block.scale * float(code_at<Block::kBits>(block.qs, e * Block::kBits) - int(block.zero));
 }
 
 }  // namespace
@@ -25,11 +23,17 @@ void decode_e4m3(const std::byte* codes, float* values, int64_t count) {
 void decode_e4m3_g128(const std::byte* blocks, float* values, int64_t count) {
   decode_blocks<BlockE4M3, decode_block>(blocks, values, count);
 }
-void decode_int4_g32(const std::byte* blocks, float* values, int64_t count) {
-  decode_blocks<BlockInt4G32, decode_int4_block<BlockInt4G32>>(blocks, values, count);
+template <typename Block>
+void decode_ints(const std::byte* blocks, float* values, int64_t count) {
+  decode_blocks<Block, decode_int_block<Block>>(blocks, values, count);
 }
-void decode_int4_g128(const std::byte* blocks, float* values, int64_t count) {
-  decode_blocks<BlockInt4G128, decode_int4_block<BlockInt4G128>>(blocks, values, count);
-}
+template void decode_ints<BlockInt2G32>(const std::byte*, float*, int64_t);
+template void decode_ints<BlockInt2G128>(const std::byte*, float*, int64_t);
+template void decode_ints<BlockInt3G32>(const std::byte*, float*, int64_t);
+template void decode_ints<BlockInt3G128>(const std::byte*, float*, int64_t);
+template void decode_ints<BlockInt4G32>(const std::byte*, float*, int64_t);
+template void decode_ints<BlockInt4G128>(const std::byte*, float*, int64_t);
+template void decode_ints<BlockInt8G32>(const std::byte*, float*, int64_t);
+template void decode_ints<BlockInt8G128>(const std::byte*, float*, int64_t);
 
 }  // namespace cairn::codecs

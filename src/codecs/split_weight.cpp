@@ -7,6 +7,8 @@
 
 #include "base/content_hash.h"
 #include "base/error.h"
+#include "base/float16.h"
+#include "codecs/bcq.h"
 #include "codecs/scaled_blocks.h"
 
 namespace cairn::codecs {
@@ -36,46 +38,53 @@ class SplitReader {
   }
 
   float scale(int64_t row, int64_t group) const {
-    const auto& format = codec(layout_.scale_codec);
     const int64_t at = (row + layout_.first_row) / layout_.rows_per_scale * layout_.row_stride +
                        group * layout_.group_stride;
-    float value;
-    format.decode(scales_ + at * format.block_bytes, &value, 1);
-    if (!std::isfinite(value))
-      fail(ErrorKind::invalid_file, "tensor {}: the scale of row {}, group {} is {}; the file is damaged",
-           layout_.name, row + layout_.first_row, group, value);
-    return value;
+    return number(scales_, layout_.scale_codec, at, "scale", row, group);
+  }
+  float alpha(int plane, int64_t row, int64_t group) const {
+    const int64_t at = group * layout_.group_stride + plane * layout_.stored_rows + row + layout_.first_row;
+    return number(scales_, layout_.scale_codec, at, "alpha", row, group);
+  }
+  float bias(int64_t row, int64_t group) const {
+    if (!zeros_) return 0;
+    const int64_t at = group * layout_.stored_rows + row + layout_.first_row;
+    return number(zeros_, layout_.bias_codec, at, "bias", row, group);
   }
 
   int zero(int64_t row, int64_t group) const {
-    if (!zeros_) return 8;
+    const int mask = (1 << layout_.bits) - 1;
+    if (!zeros_) return (mask + 1) / 2;
     row += layout_.first_row;
-    const bool rows_first = layout_.codes == SplitCodes::int4_rows;
-    const uint32_t word =
-        word_at(zeros_, rows_first ? row / 8 * layout_.groups + group : group * layout_.zero_rows + row / 8);
-    const int nibble = layout_.codes == SplitCodes::int4_by_rows ? kAwqNibble[row % 8] : int(row % 8);
-    return (int(word >> (4 * nibble) & 15) + layout_.zero_offset) & 15;
+    int stored = 0;
+    switch (layout_.codes) {
+      case SplitCodes::int4_rows:
+        stored = int(word_at(zeros_, row / 8 * layout_.groups + group) >> (4 * (row % 8)));
+        break;
+      case SplitCodes::int4_by_rows:
+        stored = int(word_at(zeros_, group * layout_.zero_rows + row / 8) >> (4 * kAwqNibble[row % 8]));
+        break;
+      default:
+        stored = string_at(row * layout_.bits,
+                           [&](int64_t i) { return word_at(zeros_, group * layout_.zero_rows + i); });
+    }
+    return (stored + layout_.zero_offset) & mask;
   }
 
-  // The eight codes from column col (a multiple of 8) on, lowest nibble first.
-  uint32_t eight(int64_t row, int64_t col) const {
-    row += layout_.first_row;
-    switch (layout_.codes) {
-      case SplitCodes::int4_rows: return word_at(codes_, (row * cols_ + col) / 8);
-      case SplitCodes::int4_by_cols: return word_at(codes_, col / 8 * layout_.stored_rows + row);
-      case SplitCodes::int4_by_rows: {
-        uint32_t word = 0;
-        for (int i = 0; i < 8; ++i)
-          word |=
-              (word_at(codes_, (col + i) * (layout_.stored_rows / 8) + row / 8) >> (4 * kAwqNibble[row % 8]) &
-               15)
-              << (4 * i);
-        return word;
-      }
-      case SplitCodes::e4m3_rows: break;
-    }
-    assert(false);
-    return 0;
+  int code(int64_t row, int64_t col) const {
+    if (layout_.codes == SplitCodes::ints_by_cols)
+      return string_at(col * layout_.bits, [&](int64_t i) { return by_cols(i, row); }) &
+             ((1 << layout_.bits) - 1);
+    return int(eight(row, col / 8 * 8) >> (4 * (col % 8)) & 15);
+  }
+
+  // Word `index` of the row's string of codes.
+  uint32_t word(int64_t row, int64_t index) const {
+    return layout_.codes == SplitCodes::ints_by_cols ? by_cols(index, row) : eight(row, index * 8);
+  }
+  // The signs of columns [32 * index, 32 * index + 32).
+  uint32_t signs(int plane, int64_t row, int64_t index) const {
+    return by_cols(index * layout_.bits + plane, row);
   }
 
   const std::byte* bytes(int64_t row) const { return codes_ + (row + layout_.first_row) * cols_; }
@@ -89,6 +98,39 @@ class SplitReader {
   }
 
  private:
+  float number(const std::byte* from, CodecId id, int64_t at, const char* what, int64_t row,
+               int64_t group) const {
+    const auto& format = codec(id);
+    float value;
+    format.decode(from + at * format.block_bytes, &value, 1);
+    if (!std::isfinite(value))
+      fail(ErrorKind::invalid_file, "tensor {}: the {} of row {}, group {} is {}; the file is damaged",
+           layout_.name, what, row + layout_.first_row, group, value);
+    return value;
+  }
+  uint32_t by_cols(int64_t index, int64_t row) const {
+    return word_at(codes_, index * layout_.stored_rows + row + layout_.first_row);
+  }
+  // From bit `at` of a string of words on; bits past the code's may follow.
+  template <typename Words>
+  int string_at(int64_t at, Words&& words) const {
+    uint64_t both = words(at / 32);
+    if (at % 32 + layout_.bits > 32) both |= uint64_t{words(at / 32 + 1)} << 32;
+    return int(both >> (at % 32) & 255);
+  }
+  // Eight codes of four bits from column col (a multiple of 8) on, lowest nibble first.
+  uint32_t eight(int64_t row, int64_t col) const {
+    row += layout_.first_row;
+    if (layout_.codes == SplitCodes::int4_rows) return word_at(codes_, (row * cols_ + col) / 8);
+    assert(layout_.codes == SplitCodes::int4_by_rows);
+    uint32_t word = 0;
+    for (int i = 0; i < 8; ++i)
+      word |=
+          (word_at(codes_, (col + i) * (layout_.stored_rows / 8) + row / 8) >> (4 * kAwqNibble[row % 8]) & 15)
+          << (4 * i);
+    return word;
+  }
+
   const SplitLayout& layout_;
   int64_t cols_;
   const std::byte *codes_, *scales_, *zeros_, *groups_;
@@ -107,42 +149,84 @@ void make_e4m3(const SplitReader& from, int64_t cols, int64_t first, int64_t las
 }
 
 template <typename Block>
-void make_int4(const SplitReader& from, int64_t cols, int64_t first, int64_t last, std::byte* to) {
+void make_ints(const SplitReader& from, int64_t cols, int64_t first, int64_t last, std::byte* to) {
+  constexpr int kWords = Block::kElements * Block::kBits / 32;
   const int64_t row_bytes = cols / Block::kElements * int64_t(sizeof(Block));
   // Columns outside, rows inside: GPTQ and AWQ store neighbouring rows side by side.
-  for (int64_t col = 0; col < cols; col += Block::kElements) {
-    std::byte* const column = to + col / Block::kElements * int64_t(sizeof(Block));
+  for (int64_t b = 0; b < cols / Block::kElements; ++b) {
+    std::byte* const column = to + b * int64_t(sizeof(Block));
+    const int64_t group = from.group_of(b * Block::kElements);
     for (int64_t row = first; row < last; ++row) {
       std::byte* const block = column + (row - first) * row_bytes;
-      const float scale = from.scale(row, from.group_of(col));
+      const float scale = from.scale(row, group);
       std::memcpy(block, &scale, sizeof scale);
-      block[offsetof(Block, zero)] = std::byte(from.zero(row, from.group_of(col)));
+      block[offsetof(Block, zero)] = std::byte(from.zero(row, group));
     }
-    for (int64_t c = 0; c < Block::kElements; c += 8)
+    for (int w = 0; w < kWords; ++w)
       for (int64_t row = first; row < last; ++row) {
-        const uint32_t word = from.eight(row, col + c);
-        std::memcpy(column + (row - first) * row_bytes + int64_t(offsetof(Block, qs)) + c / 2, &word, 4);
+        const uint32_t word = from.word(row, b * kWords + w);
+        std::memcpy(column + (row - first) * row_bytes + int64_t(offsetof(Block, qs)) + 4 * w, &word, 4);
       }
+  }
+}
+
+template <int q>
+void make_planes(const SplitReader& from, int64_t cols, int64_t first, int64_t last, std::byte* to) {
+  using Block = BlockBcq<q>;
+  const int64_t row_bytes = cols / kBcqGroup * int64_t(sizeof(Block));
+  for (int64_t b = 0; b < cols / kBcqGroup; ++b) {
+    std::byte* const column = to + b * int64_t(sizeof(Block));
+    const int64_t group = from.group_of(b * kBcqGroup);
+    for (int64_t row = first; row < last; ++row) {
+      Block block = {};
+      for (int i = 0; i < q; ++i) block.alpha[i] = float_to_f16(from.alpha(i, row, group));
+      block.bias = from.bias(row, group);
+      std::memcpy(column + (row - first) * row_bytes, &block, sizeof block);
+    }
+    for (int i = 0; i < q; ++i)
+      for (int w = 0; w < kBcqGroup / 32; ++w)
+        for (int64_t row = first; row < last; ++row) {
+          const uint32_t word = from.signs(i, row, b * (kBcqGroup / 32) + w);
+          std::memcpy(column + (row - first) * row_bytes + int64_t(offsetof(Block, planes)) +
+                          i * (kBcqGroup / 8) + 4 * w,
+                      &word, 4);
+        }
   }
 }
 
 void make_f32(const SplitReader& from, const SplitLayout& layout, int64_t cols, int64_t first, int64_t last,
               std::byte* to) {
-  std::vector<float> scales(size_t(layout.groups));
-  std::vector<int> zeros(size_t(layout.groups));
-  const bool e4m3 = layout.codes == SplitCodes::e4m3_rows;
+  const bool e4m3 = layout.codes == SplitCodes::e4m3_rows,
+             planes = layout.codes == SplitCodes::planes_by_cols;
+  const auto groups = size_t(layout.groups), scales_of_group = size_t(planes ? layout.bits : 1);
+  std::vector<float> scales(groups * scales_of_group), biases(groups);
+  std::vector<int> zeros(groups);
   for (int64_t row = first; row < last; ++row) {
-    for (int64_t group = 0; group < layout.groups; ++group) {
-      scales[size_t(group)] = from.scale(row, group);
-      if (!e4m3) zeros[size_t(group)] = from.zero(row, group);
+    for (size_t g = 0; g < groups; ++g) {
+      const auto group = int64_t(g);
+      if (planes) {
+        biases[g] = from.bias(row, group);
+        for (int i = 0; i < layout.bits; ++i)
+          scales[g * scales_of_group + size_t(i)] = from.alpha(i, row, group);
+        continue;
+      }
+      scales[g] = from.scale(row, group);
+      if (!e4m3) zeros[g] = from.zero(row, group);
     }
     if (e4m3) from.refuse_nan(from.bytes(row), cols, row);
     for (int64_t col = 0; col < cols; ++col, to += sizeof(float)) {
       const auto group = size_t(from.group_of(col));
-      const float value =
-          scales[group] *
-          (e4m3 ? e4m3_to_float(uint8_t(from.bytes(row)[col]))
-                : float(int(from.eight(row, col / 8 * 8) >> (4 * (col % 8)) & 15) - zeros[group]));
+      float value = 0;
+      if (planes) {
+        for (int i = 0; i < layout.bits; ++i) {
+          const float alpha = scales[group * scales_of_group + size_t(i)];
+          value += from.signs(i, row, col / 32) >> (col % 32) & 1 ? alpha : -alpha;
+        }
+        value += biases[group];
+      } else {
+        value = scales[group] * (e4m3 ? e4m3_to_float(uint8_t(from.bytes(row)[col]))
+                                      : float(from.code(row, col) - zeros[group]));
+      }
       std::memcpy(to, &value, sizeof value);
     }
   }
@@ -156,9 +240,10 @@ float split_scale(const StoredWeight& weight, size_t piece, int64_t row, int64_t
 
 uint64_t hash_of(const SplitLayout& layout) {
   uint64_t hash = 0;
-  for (const int64_t field : {int64_t(layout.codes), layout.first_row, layout.stored_rows,
-                              int64_t(layout.scale_codec), layout.rows_per_scale, layout.row_stride,
-                              layout.group_stride, layout.group, layout.groups, int64_t(layout.zero_offset)})
+  for (const int64_t field :
+       {int64_t(layout.codes), layout.first_row, layout.stored_rows, int64_t(layout.scale_codec),
+        layout.rows_per_scale, layout.row_stride, layout.group_stride, layout.group, layout.groups,
+        int64_t(layout.zero_offset), int64_t(layout.bits), int64_t(layout.bias_codec)})
     hash = combine_hashes(hash, uint64_t(field));
   return hash;
 }
@@ -169,8 +254,19 @@ CodecId codec_of_split(const SplitLayout& layout, int64_t cols, bool has_column_
   };
   if (layout.codes == SplitCodes::e4m3_rows)
     return whole(BlockE4M3::kElements) ? CodecId::e4m3_g128 : CodecId::f32;
-  if (whole(BlockInt4G128::kElements)) return CodecId::int4_g128;
-  return whole(BlockInt4G32::kElements) ? CodecId::int4_g32 : CodecId::f32;
+  if (layout.codes == SplitCodes::planes_by_cols) {
+    constexpr CodecId kPlanes[] = {CodecId::bcq1_g128, CodecId::bcq2_g128, CodecId::bcq3_g128,
+                                   CodecId::bcq4_g128};
+    return whole(kBcqGroup) ? kPlanes[layout.bits - 1] : CodecId::f32;
+  }
+  const bool large = whole(128);
+  if (!large && !whole(32)) return CodecId::f32;
+  switch (layout.bits) {
+    case 2: return large ? CodecId::int2_g128 : CodecId::int2_g32;
+    case 3: return large ? CodecId::int3_g128 : CodecId::int3_g32;
+    case 8: return large ? CodecId::int8_g128 : CodecId::int8_g32;
+    default: return large ? CodecId::int4_g128 : CodecId::int4_g32;
+  }
 }
 
 const std::byte* stored_rows(const StoredWeight& weight, size_t piece, int64_t first, int64_t last,
@@ -180,10 +276,21 @@ const std::byte* stored_rows(const StoredWeight& weight, size_t piece, int64_t f
   if (!weight.split) return weight.pieces[piece].data + first * row_bytes;
   room.resize(size_t((last - first) * row_bytes));
   const SplitReader from(weight, piece);
+  const auto make = [&](auto rows_of) { rows_of(from, weight.cols, first, last, room.data()); };
   switch (weight.codec) {
-    case CodecId::e4m3_g128: make_e4m3(from, weight.cols, first, last, room.data()); break;
-    case CodecId::int4_g32: make_int4<BlockInt4G32>(from, weight.cols, first, last, room.data()); break;
-    case CodecId::int4_g128: make_int4<BlockInt4G128>(from, weight.cols, first, last, room.data()); break;
+    case CodecId::e4m3_g128: make(make_e4m3); break;
+    case CodecId::int2_g32: make(make_ints<BlockInt2G32>); break;
+    case CodecId::int2_g128: make(make_ints<BlockInt2G128>); break;
+    case CodecId::int3_g32: make(make_ints<BlockInt3G32>); break;
+    case CodecId::int3_g128: make(make_ints<BlockInt3G128>); break;
+    case CodecId::int4_g32: make(make_ints<BlockInt4G32>); break;
+    case CodecId::int4_g128: make(make_ints<BlockInt4G128>); break;
+    case CodecId::int8_g32: make(make_ints<BlockInt8G32>); break;
+    case CodecId::int8_g128: make(make_ints<BlockInt8G128>); break;
+    case CodecId::bcq1_g128: make(make_planes<1>); break;
+    case CodecId::bcq2_g128: make(make_planes<2>); break;
+    case CodecId::bcq3_g128: make(make_planes<3>); break;
+    case CodecId::bcq4_g128: make(make_planes<4>); break;
     default:
       assert(weight.codec == CodecId::f32);
       make_f32(from, *weight.split, weight.cols, first, last, room.data());

@@ -18,8 +18,9 @@ using Weights = QuantizationConfig::Weights;
 constexpr int64_t kMostColumns = int64_t{1} << 31;
 constexpr const char* kSupported =
     "cairn runs fp8 (e4m3 with one scale a tensor, a row or a block of weight_block_size), fbgemm_fp8, "
-    "compressed-tensors float-quantized and pack-quantized with 4 bits, gptq with 4 bits, awq with 4 bits in "
-    "gemm order; else use the original model or a GGUF file of it";
+    "compressed-tensors float-quantized and pack-quantized with 4 bits, gptq with 2, 3, 4 or 8 bits, awq "
+    "with 4 "
+    "bits in gemm order, bcq with 1 to 4 bits; else use the original model or a GGUF file of it";
 
 class Reader {
  public:
@@ -34,6 +35,8 @@ class Reader {
       read_gptq();
     } else if (result_.method == "awq") {
       read_awq();
+    } else if (result_.method == "bcq") {
+      read_bcq();
     } else if (result_.method == "compressed-tensors" || result_.method == "compressed_tensors") {
       read_compressed_tensors();
     } else {
@@ -54,10 +57,12 @@ class Reader {
     if (value && std::find(allowed.begin(), allowed.end(), *value) == allowed.end())
       refuse(fmt::format("with {} '{}', which cairn does not read", field, shown(*value)));
   }
-  void require_bits(const json& object, const char* field, int64_t wanted) {
-    const auto bits = optional_int(object, field, 1, 64, file_);
-    if (bits.value_or(wanted) != wanted)
-      refuse(fmt::format("with {} {}, which cairn does not read", field, *bits));
+  int require_bits(const json& object, const char* field, std::initializer_list<int64_t> allowed,
+                   int64_t otherwise = 4) {
+    const auto bits = optional_int(object, field, 1, 64, file_).value_or(otherwise);
+    if (std::find(allowed.begin(), allowed.end(), bits) == allowed.end())
+      refuse(fmt::format("with {} {}, which cairn does not read", field, bits));
+    return int(bits);
   }
   // -1 stands for whole rows.
   int64_t group_of(const json& object) {
@@ -80,7 +85,7 @@ class Reader {
   }
   void read_gptq() {
     result_.weights = Weights::gptq;
-    require_bits(fields_, "bits", 4);
+    result_.bits = require_bits(fields_, "bits", {2, 3, 4, 8});
     for (const char* field : {"checkpoint_format", "format"})
       require_one_of(fields_, field, {"gptq", "gptq_v2"});
     const auto format = optional_string(fields_, "checkpoint_format", file_);
@@ -90,10 +95,18 @@ class Reader {
   }
   void read_awq() {
     result_.weights = Weights::awq;
-    for (const char* field : {"bits", "w_bit"}) require_bits(fields_, field, 4);
+    for (const char* field : {"bits", "w_bit"}) require_bits(fields_, field, {4});
     require_one_of(fields_, "version", {"gemm", "GEMM"});
     if (!optional_bool(fields_, "zero_point", file_).value_or(true))
       refuse("without zero_point, which cairn does not read");
+    result_.groups = {group_of(fields_)};
+  }
+  void read_bcq() {
+    result_.weights = Weights::planes;
+    if (!fields_.contains("bits"))
+      fail(ErrorKind::invalid_file, "{}: quantization_config.bits is missing; bcq needs the number of planes",
+           file_);
+    result_.bits = require_bits(fields_, "bits", {1, 2, 3, 4});
     result_.groups = {group_of(fields_)};
   }
   void read_compressed_tensors() {
@@ -111,7 +124,8 @@ class Reader {
       const json* weights = optional_object(group, "weights", file_);
       if (!weights) continue;  // nothing but activations
       const bool e4m3 = result_.weights == Weights::e4m3;
-      require_bits(*weights, "num_bits", e4m3 ? 8 : 4);
+      const int64_t bits = e4m3 ? 8 : 4;
+      require_bits(*weights, "num_bits", {bits}, bits);
       if (e4m3)
         require_one_of(*weights, "type", {"float"});
       else

@@ -12,13 +12,15 @@
 namespace cairn::formats {
 
 struct QuantizationConfig {
-  std::string method;                                        // "gptq", as the file says it
-  enum class Weights : uint8_t { e4m3, gptq, awq, packed };  // packed: compressed-tensors "pack-quantized"
+  std::string method;  // "gptq", as the file says it
+  // packed: compressed-tensors "pack-quantized"; planes: LUT-GEMM's signs
+  enum class Weights : uint8_t { e4m3, gptq, awq, packed, planes };
   Weights weights = Weights::e4m3;
   // e4m3: rows and columns that share a scale, 0 by 0 when the scales' shape says it (one, or one a row).
   int64_t block_rows = 0, block_cols = 0;
-  // 4-bit codes: the sizes that groups of columns may have, 0: the whole row. More than one where parts of
-  // the model differ.
+  int bits = 4;  // of a code; planes, how many
+  // Codes and planes: the sizes that groups of columns may have, 0: the whole row. More than one where parts
+  // of the model differ.
   std::vector<int64_t> groups;
   bool zeros_less_one = false;  // GPTQ's first format stores zeros less one
 };

@@ -51,6 +51,12 @@ class Finder {
         bind_columns_of_words(*codes);
         break;
       }
+      case QuantizationConfig::Weights::planes: {
+        const Tensor* codes = find(".bW");
+        if (!codes) return std::nullopt;
+        bind_planes(*codes);
+        break;
+      }
       case QuantizationConfig::Weights::packed: {
         const Tensor* codes = find(".weight_packed");
         if (!codes) return std::nullopt;
@@ -87,10 +93,13 @@ class Finder {
       fail(ErrorKind::invalid_file, "{}: tensor {} has shape {}; a weight of {} needs {}",
            checkpoint_.path.string(), tensor.name, text(tensor.shape), text({rows_, cols_}), text(expected));
   }
-  void require_eights(const char* what, int64_t count) const {
-    if (count % 8 != 0)
-      fail(ErrorKind::unsupported, "{}: tensor {} has {} {}; 4-bit codes need a multiple of 8",
-           checkpoint_.path.string(), found_.layout.name, count, what);
+  // Codes fill words of 32 bits: 8 of them one, or 32 of 3 bits three.
+  void require_words(const char* what, int64_t count) const {
+    const int bits = config_.bits;
+    const int64_t least = bits == 3 ? 32 : 32 / bits;
+    if (count % least != 0)
+      fail(ErrorKind::unsupported, "{}: tensor {} has {} {}; {}-bit codes need a multiple of {}",
+           checkpoint_.path.string(), found_.layout.name, count, what, bits, least);
   }
   void set_codes(const Tensor& tensor, SplitCodes codes) {
     found_.layout.name = tensor.name;
@@ -165,10 +174,12 @@ class Finder {
   void bind_columns_of_words(const Tensor& codes) {
     const bool gptq = config_.weights == QuantizationConfig::Weights::gptq;
     auto& layout = found_.layout;
-    set_codes(codes, gptq ? SplitCodes::int4_by_cols : SplitCodes::int4_by_rows);
-    require_eights("columns", cols_), require_eights("rows", rows_);
+    set_codes(codes, gptq ? SplitCodes::ints_by_cols : SplitCodes::int4_by_rows);
+    layout.bits = config_.bits;
+    require_words("columns", cols_), require_words("rows", rows_);
     require_codec(codes, {CodecId::i32});
-    require_shape(codes, gptq ? Shape{cols_ / 8, rows_} : Shape{cols_, rows_ / 8});
+    require_shape(codes, gptq ? Shape{cols_ / 32 * layout.bits + cols_ % 32 * layout.bits / 32, rows_}
+                              : Shape{cols_, rows_ / 8});
     const Tensor& scales = require(".scales");
     set_scales(scales);
     if (scales.shape.size() != 2 || scales.shape[1] != rows_ || scales.shape[0] < 1)
@@ -177,9 +188,9 @@ class Finder {
     layout.row_stride = 1, layout.group_stride = rows_;
     const Tensor& zeros = require(".qzeros");
     require_codec(zeros, {CodecId::i32});
-    require_shape(zeros, {layout.groups, rows_ / 8});
+    layout.zero_rows = rows_ / 32 * layout.bits + rows_ % 32 * layout.bits / 32;
+    require_shape(zeros, {layout.groups, layout.zero_rows});
     part(SplitPart::zeros) = part_of(zeros);
-    layout.zero_rows = rows_ / 8;
     layout.zero_offset = config_.zeros_less_one ? 1 : 0;
     if (gptq) set_column_groups(".g_idx");
   }
@@ -187,7 +198,7 @@ class Finder {
   void bind_packed(const Tensor& codes) {
     auto& layout = found_.layout;
     set_codes(codes, SplitCodes::int4_rows);
-    require_eights("columns", cols_);
+    require_words("columns", cols_);
     require_codec(codes, {CodecId::i32});
     require_shape(codes, {rows_, cols_ / 8});
     const Tensor& scales = require(".weight_scale");
@@ -204,6 +215,33 @@ class Finder {
       layout.zero_rows = ceil_div(rows_, 8);
     }
     set_column_groups(".weight_g_idx");
+  }
+
+  void bind_planes(const Tensor& codes) {
+    auto& layout = found_.layout;
+    set_codes(codes, SplitCodes::planes_by_cols);
+    layout.bits = config_.bits;
+    const int64_t planes = config_.bits;
+    if (cols_ % 32 != 0)
+      fail(ErrorKind::unsupported, "{}: tensor {} has {} columns; planes of signs need a multiple of 32",
+           checkpoint_.path.string(), codes.name, cols_);
+    require_codec(codes, {CodecId::i32});
+    require_shape(codes, {cols_ / 32, planes, rows_});
+    const Tensor& alphas = require(".alpha");
+    require_codec(alphas, {CodecId::f16});
+    layout.scale_codec = alphas.codec;
+    part(SplitPart::scales) = part_of(alphas);
+    if (alphas.shape.size() != 3 || alphas.shape[0] < 1 || alphas.shape[1] != planes ||
+        alphas.shape[2] != rows_)
+      require_shape(alphas, {ceil_div(cols_, group_or_all()), planes, rows_});
+    set_groups(alphas, alphas.shape[0]);
+    layout.row_stride = 1, layout.group_stride = planes * rows_;
+    if (const Tensor* biases = find(".q_bias")) {
+      require_codec(*biases, {CodecId::f16, CodecId::f32});
+      require_shape(*biases, {layout.groups, rows_});
+      layout.bias_codec = biases->codec;
+      part(SplitPart::zeros) = part_of(*biases);
+    }
   }
 
   int64_t group_or_all() const {

@@ -77,7 +77,8 @@ TEST(SplitWeights, RefuseVariantsThatCairnDoesNotRead) {
   EXPECT_EQ(with("llama-gptq", "quant_method", "hqq"), refused("hqq", "which cairn does not read"));
   EXPECT_EQ(with("llama-gptq", "quant_method", nullptr),
             refused("an unnamed method", "which cairn does not read"));
-  EXPECT_EQ(with("llama-gptq", "bits", 8), refused("gptq", "with bits 8, which cairn does not read"));
+  EXPECT_EQ(with("llama-gptq", "bits", 5), refused("gptq", "with bits 5, which cairn does not read"));
+  EXPECT_EQ(with("llama-bcq", "bits", 8), refused("bcq", "with bits 8, which cairn does not read"));
   EXPECT_EQ(with("llama-gptq", "checkpoint_format", "marlin"),
             refused("gptq", "with checkpoint_format 'marlin', which cairn does not read"));
   EXPECT_EQ(with("llama-awq", "version", "gemv"),
@@ -122,6 +123,22 @@ TEST(SplitWeights, SayWhichTensorIsMissingOrMisshapen) {
                 "model.layers.0.self_attn.q_proj.qweight");
   EXPECT_EQ(reshaped("llama-gptq", "qweight", {128, 16}),
             "MODEL: " + kQ + "qweight has shape [128, 16]; a weight of [128, 128] needs [16, 128]");
+  EXPECT_EQ(with("llama-gptq", "bits", 3),
+            "MODEL: " + kQ + "qweight has shape [16, 128]; a weight of [128, 128] needs [12, 128]");
+  EXPECT_EQ(reshaped("llama-bcq", "bW", {3, 4, 128}),
+            "MODEL: " + kQ + "bW has shape [3, 4, 128]; a weight of [128, 128] needs [4, 3, 128]");
+  EXPECT_EQ(with("llama-bcq", "bits", 2),
+            "MODEL: " + kQ + "bW has shape [4, 3, 128]; a weight of [128, 128] needs [4, 2, 128]");
+  EXPECT_EQ(reshaped("llama-bcq", "alpha", nullptr),
+            "MODEL: " + kQ +
+                "alpha is missing; weights quantized with bcq have it beside "
+                "model.layers.0.self_attn.q_proj.bW");
+  EXPECT_EQ(reshaped("llama-bcq", "alpha", {3, 1, 128}),
+            "MODEL: " + kQ + "alpha has shape [3, 1, 128]; a weight of [128, 128] needs [1, 3, 128]");
+  EXPECT_EQ(reshaped("llama-bcq", "q_bias", {2, 64}),
+            "MODEL: " + kQ + "q_bias has shape [2, 64]; a weight of [128, 128] needs [1, 128]");
+  EXPECT_EQ(with("llama-bcq", "group_size", 32),
+            "MODEL: " + kQ + "alpha has 1 scales for 128 columns; quantization_config has group_size 32");
   EXPECT_EQ(reshaped("llama-awq", "qweight", {16, 128}),
             "MODEL: " + kQ + "qweight has shape [16, 128]; a weight of [128, 128] needs [128, 16]");
   EXPECT_EQ(reshaped("llama-awq", "scales", {2, 64}),

@@ -24,6 +24,7 @@ size_t act_row_bytes(ActForm form, int64_t cols) {
     case ActForm::bf16: return ActFloat::row_bytes(cols, 2);
     case ActForm::q8_block32: return ActBlock32::row_bytes(cols);
     case ActForm::q8_block256: return ActBlock256::row_bytes(cols);
+    case ActForm::signed_sums: return ActSignedSums::row_bytes(cols);
   }
   __builtin_unreachable();
 }

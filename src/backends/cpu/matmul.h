@@ -29,6 +29,7 @@ enum class ActForm : uint8_t {
   bf16,
   q8_block32,   // int8 with an f32 scale per 32 elements, as ggml's Q8_0
   q8_block256,  // int8 with an f32 scale per 256 elements and sums of 16, as ggml's Q8_K
+  signed_sums,  // f32: the 16 sums +-x0 +-x1 +-x2 +-x3 of every 4 elements, and the sum of every 128
 };
 
 // Bytes of one prepared row; row r of a prepared left side begins at r times this. A multiple of 64.

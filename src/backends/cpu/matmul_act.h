@@ -30,6 +30,13 @@ struct ActBlock256 {
   static constexpr size_t row_bytes(int64_t cols) { return odd_lines(sum_at(cols) + cols / 256 * kSumBytes); }
 };
 
+// signed_sums: f32 [cols / 4][16], entry p of four elements has + where bit of p is set; f32 [cols / 128]
+// sums
+struct ActSignedSums {
+  static constexpr int64_t sum_at(int64_t cols) { return cols * 16; }
+  static constexpr size_t row_bytes(int64_t cols) { return odd_lines(sum_at(cols) + cols / 128 * 4); }
+};
+
 // f32 and bf16: the elements, zeros up to a multiple of 32
 struct ActFloat {
   static constexpr int64_t padded(int64_t cols) { return (cols + 31) / 32 * 32; }

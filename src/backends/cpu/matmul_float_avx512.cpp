@@ -1,5 +1,6 @@
 #include "backends/cpu/matmul_float.h"
 #include "backends/cpu/matmul_lanes_avx512.h"
+#include "backends/cpu/matmul_lookup.h"
 #include "backends/cpu/matmul_scaled.h"
 #include "backends/cpu/matmul_tables.h"
 
@@ -7,9 +8,25 @@ namespace cairn::cpu {
 namespace {
 
 using S = Avx512Lanes;
-constexpr MatMulKernel kKernels[] = {float_kernel<F32Weight<S>>(),      float_kernel<F16Weight<S>>(),
-                                     float_kernel<Bf16Weight<S>>(),     scaled_kernel<E4M3Weight<S>>(),
-                                     scaled_kernel<Int4G32Weight<S>>(), scaled_kernel<Int4G128Weight<S>>()};
+using codecs::CodecId;
+constexpr MatMulKernel kKernels[] = {
+    float_kernel<F32Weight<S>>(),
+    float_kernel<F16Weight<S>>(),
+    float_kernel<Bf16Weight<S>>(),
+    scaled_kernel<E4M3Weight<S>>(),
+    int_kernel<S, CodecId::int2_g32, codecs::BlockInt2G32>(),
+    int_kernel<S, CodecId::int2_g128, codecs::BlockInt2G128>(),
+    int_kernel<S, CodecId::int3_g32, codecs::BlockInt3G32>(),
+    int_kernel<S, CodecId::int3_g128, codecs::BlockInt3G128>(),
+    int_kernel<S, CodecId::int4_g32, codecs::BlockInt4G32>(),
+    int_kernel<S, CodecId::int4_g128, codecs::BlockInt4G128>(),
+    int_kernel<S, CodecId::int8_g32, codecs::BlockInt8G32>(),
+    int_kernel<S, CodecId::int8_g128, codecs::BlockInt8G128>(),
+    lookup_kernel<S, CodecId::bcq1_g128, 1>(),
+    lookup_kernel<S, CodecId::bcq2_g128, 2>(),
+    lookup_kernel<S, CodecId::bcq3_g128, 3>(),
+    lookup_kernel<S, CodecId::bcq4_g128, 4>(),
+};
 
 }  // namespace
 

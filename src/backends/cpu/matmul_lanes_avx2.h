@@ -156,12 +156,31 @@ struct Avx2Lanes {
             _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
   }
   static F float_bytes(const void* p) { return to_float(widen_u8(p)); }  // of 16 unsigned bytes
-  // Bits 4 i.. 4 i + 3 of each 32-bit lane.
-  template <int i>
-  static F nibble(I x) {
-    const __m256i m = _mm256_set1_epi32(15);
-    return to_float({_mm256_and_si256(_mm256_srli_epi32(x.a, 4 * i), m),
-                     _mm256_and_si256(_mm256_srli_epi32(x.b, 4 * i), m)});
+  // Bits at .. at + bits - 1 of each 32-bit lane, as a number.
+  template <int at, int bits>
+  static F field(I x) {
+    const __m256i m = _mm256_set1_epi32((1 << bits) - 1);
+    return to_float(
+        {_mm256_and_si256(_mm256_srli_epi32(x.a, at), m), _mm256_and_si256(_mm256_srli_epi32(x.b, at), m)});
+  }
+  // Bits at .. at + 31 of low with high above it; at is 1 to 31.
+  template <int at>
+  static I join(I low, I high) {
+    return {_mm256_or_si256(_mm256_srli_epi32(low.a, at), _mm256_slli_epi32(high.a, 32 - at)),
+            _mm256_or_si256(_mm256_srli_epi32(low.b, at), _mm256_slli_epi32(high.b, 32 - at))};
+  }
+  static F add_f(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+  // A look-up sees three bits; the fourth picks one of two.
+  static __m256 entry_half(__m256i index, __m256 low, __m256 high) {
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+  }
+  // Entry number (x >> at) & 15 of a table of 16 floats.
+  template <int at>
+  static F entry(I x, const float* table) {
+    const __m256 low = _mm256_loadu_ps(table), high = _mm256_loadu_ps(table + 8);
+    return {entry_half(_mm256_srli_epi32(x.a, at), low, high),
+            entry_half(_mm256_srli_epi32(x.b, at), low, high)};
   }
 
   static uint32_t max_magnitude_bits(const float* x, int64_t n) {  // n a multiple of 8

@@ -53,10 +53,25 @@ struct Avx512Lanes {
   static F float_bytes(const void* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
   }
-  template <int i>
-  static F nibble(I x) {  // a look-up sees the low four bits only
-    return _mm512_permutexvar_ps(_mm512_srli_epi32(x, 4 * i),
-                                 _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  // Bits at .. at + bits - 1 of each 32-bit lane, as a number. A look-up sees the low four bits only.
+  template <int at, int bits>
+  static F field(I x) {
+    const I low = at ? _mm512_srli_epi32(x, at) : x;
+    if constexpr (bits > 4) return _mm512_cvtepi32_ps(_mm512_and_si512(low, bcast((1 << bits) - 1)));
+    constexpr auto k = [](int i) { return float(i & ((1 << bits) - 1)); };
+    return _mm512_permutexvar_ps(low, _mm512_setr_ps(0, 1, k(2), k(3), k(4), k(5), k(6), k(7), k(8), k(9),
+                                                     k(10), k(11), k(12), k(13), k(14), k(15)));
+  }
+  // Bits at .. at + 31 of low with high above it; at is 1 to 31.
+  template <int at>
+  static I join(I low, I high) {
+    return _mm512_or_si512(_mm512_srli_epi32(low, at), _mm512_slli_epi32(high, 32 - at));
+  }
+  static F add_f(F x, F y) { return _mm512_add_ps(x, y); }
+  // Entry number (x >> at) & 15 of a table of 16 floats.
+  template <int at>
+  static F entry(I x, const float* table) {
+    return _mm512_permutexvar_ps(at ? _mm512_srli_epi32(x, at) : x, _mm512_loadu_ps(table));
   }
 };
 

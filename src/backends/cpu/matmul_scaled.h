@@ -1,10 +1,10 @@
-// Products with the forms of codecs/scaled_blocks.h: a scale (and a zero) per block of a row, codes of one
-// byte or four bits. The left side stays f32. Each weight is decoded once per tile of rows, to the float that
+// Products with the forms of codecs/scaled_blocks.h: a scale (and a zero) per block of a row, codes of 2 to 8
+// bits. The left side stays f32. Each weight is decoded once per tile of rows, to the float that
 // its codec says up to one rounding, and every lane adds its row's products in the order of k.
 //
-// A panel is block after block: 16 scales (f32), for int4 16 zeros (bytes), then the codes: vectors of 16
-// bytes, one code of each row, or of 16 words, eight codes of each row. Bound: memory for one row (some four
-// instructions for 16 weights), arithmetic for many.
+// A panel is block after block: 16 scales (f32), for integers 16 zeros (bytes), then the codes: vectors of 16
+// bytes, one e4m3 code of each row, or of 16 words of the rows' strings of codes. Bound: memory for one row
+// (some four instructions for 16 weights), arithmetic for many.
 #pragma once
 
 #include "backends/cpu/matmul_act.h"
@@ -39,25 +39,42 @@ struct E4M3Weight {
                                           {84, 16, 1, 1344, 0}, {100, 16, 1, 1600, 0}, {116, 16, 1, 1856, 0}};
 };
 
-template <class S, codecs::CodecId kId, int kColumns>
-struct Int4Weight {
+// Codes of 2, 4 and 8 bits fill a word each 32 / bits columns, those of 3 bits three words each 32.
+template <class S, codecs::CodecId kId, class Block>
+struct IntWeight {
   using Lanes = S;
   static constexpr codecs::CodecId kCodec = kId;
-  static constexpr int kBlock = kColumns, kUnit = 8, kUnitBytes = 64, kHead = 80, kFileBytes = 5 + kBlock / 2;
+  static constexpr int kBits = Block::kBits, kWords = kBits == 3 ? 3 : 1;
+  static constexpr int kBlock = Block::kElements, kUnit = 32 * kWords / kBits, kUnitBytes = 64 * kWords,
+                       kHead = 80, kFileBytes = int(sizeof(Block));
   struct Head {
     typename S::F scale, minus;  // w = scale q + minus
+  };
+  struct Codes {
+    typename S::I word[kWords];
   };
   static CAIRN_INLINE inline Head head(const std::byte* block) {
     const auto scale = S::load_f(reinterpret_cast<const float*>(block));
     const auto zero = S::float_bytes(block + 64);
     return {scale, S::fnma(scale, zero, S::zero_f())};
   }
-  static CAIRN_INLINE inline typename S::I load(const std::byte* codes) { return S::load(codes); }
-  template <int i>
-  static CAIRN_INLINE inline typename S::F value(typename S::I codes, const Head& h) {
-    return S::fma(S::template nibble<i>(codes), h.scale, h.minus);
+  static CAIRN_INLINE inline Codes load(const std::byte* from) {
+    Codes codes;
+    unroll<kWords>([&](auto w) CAIRN_INLINE { codes.word[w] = S::load(from + 64 * w); });
+    return codes;
   }
-  static constexpr PackField kFields[] = {{0, 4, 4, 0, 0}, {4, 1, 1, 64, 0}, {5, kBlock / 2, 4, 80, 0}};
+  template <int i>
+  static CAIRN_INLINE inline typename S::F value(const Codes& codes, const Head& h) {
+    constexpr int kWord = i * kBits / 32, kAt = i * kBits % 32;
+    if constexpr (kAt + kBits > 32)
+      return S::fma(
+          S::template field<0, kBits>(S::template join<kAt>(codes.word[kWord], codes.word[kWord + 1])),
+          h.scale, h.minus);
+    else
+      return S::fma(S::template field<kAt, kBits>(codes.word[kWord]), h.scale, h.minus);
+  }
+  static constexpr PackField kFields[] = {
+      {0, 4, 4, 0, 0}, {4, 1, 1, 64, 0}, {5, kBlock* kBits / 8, 4, 80, 0}};
 };
 
 template <class W>
@@ -169,10 +186,10 @@ constexpr MatMulKernel scaled_kernel() {
           scaled_pack<W>, prepare_f32,    scaled_multiply<W>, 0};
 }
 
-template <class S>
-using Int4G32Weight = Int4Weight<S, codecs::CodecId::int4_g32, 32>;
-template <class S>
-using Int4G128Weight = Int4Weight<S, codecs::CodecId::int4_g128, 128>;
+template <class S, codecs::CodecId kId, class Block>
+constexpr MatMulKernel int_kernel() {
+  return scaled_kernel<IntWeight<S, kId, Block>>();
+}
 
 }  // namespace
 }  // namespace cairn::cpu

@@ -142,18 +142,18 @@ void take(const codecs::BlockE4M3& b, int i, BlockRow& r) {
 }
 // Scales come as f16 or bf16. f16 holds every bf16 from 2^-14 on, smaller ones to 2^-25, and nothing past
 // 65504.
-template <typename Block>
-void take_int4(const Block& b, int i, BlockRow& r) {
-  for (int e = 0; e < Block::kElements; ++e)
-    r.codes[Block::kElements * i + e] = (b.qs[e / 2] >> (4 * (e % 2))) & 15;
+template <int bits, int elements>
+void take(const codecs::BlockInt<bits, elements>& b, int i, BlockRow& r) {
+  // 8-bit codes are held signed.
+  for (int e = 0; e < elements; ++e)
+    r.codes[elements * i + e] = uint8_t(codecs::code_at<bits>(b.qs, e * bits) ^ (bits == 8 ? 128 : 0));
   const uint16_t scale = float_to_f16(b.scale);
   if ((scale & 0x7c00) == 0x7c00)
     fail(ErrorKind::unsupported,
-         "a group of 4-bit weights has the scale {}, past the f16 limit 65504 of the GPU", b.scale);
-  put16(r.scales + 4 * i, scale), put16(r.scales + 4 * i + 2, float_to_bf16(-128.0f - float(b.zero)));
+         "a group of {}-bit weights has the scale {}, past the f16 limit 65504 of the GPU", bits, b.scale);
+  const float zero = (bits == 8 ? 128.0f : -128.0f) - float(b.zero);
+  put16(r.scales + 4 * i, scale), put16(r.scales + 4 * i + 2, float_to_bf16(zero));
 }
-void take(const codecs::BlockInt4G32& b, int i, BlockRow& r) { take_int4(b, i, r); }
-void take(const codecs::BlockInt4G128& b, int i, BlockRow& r) { take_int4(b, i, r); }
 
 template <typename Block>
 void take_all(const std::byte* blocks, int cols, BlockRow& r) {
@@ -188,8 +188,14 @@ void read_block_row(CodecId codec, const std::byte* blocks, int cols, BlockRow& 
     case CodecId::tq1_0: return take_all<codecs::BlockTQ1_0>(blocks, cols, r);
     case CodecId::tq2_0: return take_all<codecs::BlockTQ2_0>(blocks, cols, r);
     case CodecId::e4m3_g128: return take_all<codecs::BlockE4M3>(blocks, cols, r);
+    case CodecId::int2_g32: return take_all<codecs::BlockInt2G32>(blocks, cols, r);
+    case CodecId::int2_g128: return take_all<codecs::BlockInt2G128>(blocks, cols, r);
+    case CodecId::int3_g32: return take_all<codecs::BlockInt3G32>(blocks, cols, r);
+    case CodecId::int3_g128: return take_all<codecs::BlockInt3G128>(blocks, cols, r);
     case CodecId::int4_g32: return take_all<codecs::BlockInt4G32>(blocks, cols, r);
     case CodecId::int4_g128: return take_all<codecs::BlockInt4G128>(blocks, cols, r);
+    case CodecId::int8_g32: return take_all<codecs::BlockInt8G32>(blocks, cols, r);
+    case CodecId::int8_g128: return take_all<codecs::BlockInt8G128>(blocks, cols, r);
     default: assert(false);
   }
 }

@@ -39,8 +39,14 @@ constexpr Form kForms[] = {
   {"mxfp4", Layout::blocks, 128, 4, 0, Levels::fp4, 32, Scales::e8m0},
   {"nvfp4", Layout::blocks, 128, 4, 0, Levels::fp4, 16, Scales::half_e4m3},
   {"ternary", Layout::blocks, 256, 2, 1, Levels::none, 256, Scales::half},
+  {"int2_g32", Layout::blocks, 128, 2, 0, Levels::none, 32, Scales::half_zero},
+  {"int2_g128", Layout::blocks, 128, 2, 0, Levels::none, 128, Scales::half_zero},
+  {"int3_g32", Layout::blocks, 128, 3, 0, Levels::none, 32, Scales::half_zero},
+  {"int3_g128", Layout::blocks, 128, 3, 0, Levels::none, 128, Scales::half_zero},
   {"int4_g32", Layout::blocks, 128, 4, 0, Levels::none, 32, Scales::half_zero},
   {"int4_g128", Layout::blocks, 128, 4, 0, Levels::none, 128, Scales::half_zero},
+  {"int8_g32", Layout::blocks, 128, 8, 0, Levels::none, 32, Scales::half_zero},
+  {"int8_g128", Layout::blocks, 128, 8, 0, Levels::none, 128, Scales::half_zero},
   {"e4m3_g128", Layout::blocks, 128, 8, 0, Levels::e4m3, 128, Scales::single},
 };
 // clang-format on
@@ -277,7 +283,8 @@ float packed_value(const Form& f, const std::byte* packed, int64_t rows, int64_t
     case Scales::half: return half(s + 2 * group) * q;
     case Scales::half_min: return half(s + 4 * group) * q + half(s + 4 * group + 2);
     case Scales::half_zero:
-      return half(s + 4 * group) * (float(code) + 128 + bf16_to_float(load16(s + 4 * group + 2)));
+      return half(s + 4 * group) *
+             ((f.bits == 8 ? q : float(code) + 128) + bf16_to_float(load16(s + 4 * group + 2)));
     case Scales::bytes: return half(shared) * float(int8_t(s[group])) * q;
     case Scales::bytes_min:
       return half(shared) * float(s[group]) * q - half(shared + 2) * float(s[4 + group]);

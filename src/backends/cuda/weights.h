@@ -29,8 +29,10 @@ enum class Scales : uint8_t {
   nibbles_min = 5,  // as bytes_min; s is the low, m the high nibble of a byte
   e8m0 = 6,         // u8 e per group: w = 2^(e - 128) q (codecs/fp4.h)
   half_e4m3 = 7,    // u8 e per group: w = half_e4m3(e) q (codecs/fp4.h)
-  half_zero = 8,    // f16 d, bf16 -(128 + zero) per group: w = d (code - zero)
-  single = 9,       // f32 d per group of 128: w = d q
+  // f16 d, bf16 z per group: w = d (code - zero); z is -(128 + zero), or 128 - zero where 8-bit codes are
+  // held less 128
+  half_zero = 8,
+  single = 9,  // f32 d per group of 128: w = d q
 };
 // What codes stand for: tables of 16 (codecs/nonlinear.h, codecs/fp4.h), or e4m3 (codecs/scaled_blocks.h).
 enum class Levels : uint8_t { none, nonlinear, fp4, e4m3 };

@@ -138,8 +138,8 @@ DEVICE u32 look_up(u32 nibbles) {
 #endif
 
 // Step j of the section as four pairs of bf16; in forms with minima 128 more than the codes, which
-// step_scales takes out of the minimum. offset: -(128 + zero) twice; only used where codes have a zero per
-// group.
+// step_scales takes out of the minimum. offset: twice -(128 + zero), or 128 - zero for signed 8-bit codes; only
+// used where codes have a zero per group.
 template <int j>
 DEVICE void decode_step(const Codes& c, u32 offset, u32 (&pairs)[4]) {
   if constexpr (kPlane8) {
@@ -153,6 +153,9 @@ DEVICE void decode_step(const Codes& c, u32 offset, u32 (&pairs)[4]) {
       pairs[1] = bf16x2_of_bytes(a >> 8);
       pairs[2] = bf16x2_of_bytes(b);
       pairs[3] = bf16x2_of_bytes(b >> 8);
+      if constexpr (kCodeZero)  // exact: at most 255 in magnitude
+#pragma unroll
+        for (int i = 0; i < 4; ++i) pairs[i] = add_bf16x2(pairs[i], offset);
     }
     return;
   }
