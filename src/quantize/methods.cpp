@@ -1,11 +1,12 @@
 #include "codecs/codec.h"
+#include "quantize/bcq.h"
 #include "quantize/gptq.h"
 #include "quantize/method.h"
 
 namespace cairn::quantize {
 namespace {
 
-constexpr const Method* kMethods[] = {&kGptq};
+constexpr const Method* kMethods[] = {&kGptq, &kBcq};
 
 }  // namespace
 
