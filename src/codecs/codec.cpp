@@ -33,6 +33,8 @@ constexpr Codec kTable[] = {
     {CodecId::i16, "i16", 25, 1, 2, decode_i16, nullptr},
     {CodecId::i32, "i32", 26, 1, 4, decode_i32, nullptr},
     {CodecId::i64, "i64", 27, 1, 8, decode_i64, nullptr},
+    // Bytes that mean something together with others only.
+    {CodecId::u8, "u8", kNoGgmlType, 1, 1, nullptr, nullptr},
     block_codec<BlockQ4_0>(CodecId::q4_0, 2, decode_q4_0, encode_q4_0),
     block_codec<BlockQ4_1>(CodecId::q4_1, 3, decode_q4_1, encode_q4_1),
     block_codec<BlockQ5_0>(CodecId::q5_0, 6, decode_q5_0, encode_q5_0),

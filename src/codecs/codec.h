@@ -14,7 +14,7 @@ namespace cairn::codecs {
 
 // clang-format off
 enum class CodecId : uint8_t {
-  f32, f16, bf16, f64, i8, i16, i32, i64,
+  f32, f16, bf16, f64, i8, i16, i32, i64, u8,
   q4_0, q4_1, q5_0, q5_1, q8_0,
   q2_k, q3_k, q4_k, q5_k, q6_k,
   iq4_nl, iq4_xs, mxfp4, nvfp4, tq1_0, tq2_0,

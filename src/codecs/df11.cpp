@@ -226,13 +226,24 @@ void Df11Group::refuse_block(int64_t block) const {
        where_, block, blocks_, position(block + 1) - position(block));
 }
 
+// The last block that begins at an element or before it.
+int64_t Df11Group::block_of(int64_t element) const {
+  int64_t low = 0, high = blocks_;
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    (position(middle) <= element ? low : high) = middle;
+  }
+  return low;
+}
+
+Range Df11Group::blocks_of(int64_t first, int64_t last) const {
+  return first < last ? Range{block_of(first), block_of(last - 1) + 1} : Range{};
+}
+
 void Df11Group::decode(int64_t first, int64_t last, uint16_t* to) const {
   assert(first >= 0 && first <= last && last <= elements());
   uint8_t exponents[kDf11MostInBlock + kSlack];
-  // The last block that begins at `first` or before it.
-  int64_t low = 0, high = blocks_;
-  while (high - low > 1) (position((low + high) / 2) <= first ? low : high) = (low + high) / 2;
-  for (int64_t block = low; first < last; ++block) {
+  for (int64_t block = block_of(first); first < last; ++block) {
     const int64_t begin = position(block), end = std::min(position(block + 1), last);
     if (end <= first) continue;
     if (!decode_block(block, end - begin, exponents, nullptr)) refuse_block(block);

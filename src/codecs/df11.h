@@ -58,6 +58,7 @@ class Df11Group {
   int64_t blocks() const { return blocks_; }
   int64_t position(int64_t block) const;  // its first element; of `blocks()` the number of elements
   int64_t most_in_block() const { return most_in_block_; }
+  Range blocks_of(int64_t first, int64_t last) const;  // those that elements [first, last) are in
 
   // Elements [first, last) as bf16. Nothing is written outside of them, whatever the codes are. Throws
   // Error(invalid_file) for codes that are none or do not end where they should.
@@ -76,6 +77,7 @@ class Df11Group {
   };
   Code first_code(uint32_t window, int known) const;
   int gap(int64_t chunk) const;
+  int64_t block_of(int64_t element) const;
   bool decode_block(int64_t block, int64_t count, uint8_t* exponents, uint8_t* begins) const;
   [[noreturn]] void refuse_block(int64_t block) const;
 

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/float16.h"
 #include "codecs/bcq.h"
+#include "codecs/df11.h"
 #include "codecs/scaled_blocks.h"
 
 namespace cairn::codecs {
@@ -273,8 +274,14 @@ const std::byte* stored_rows(const StoredWeight& weight, size_t piece, int64_t f
                              std::vector<std::byte>& room) {
   assert(!weight.transposed && first <= last && last <= weight.rows);
   const auto row_bytes = int64_t(codecs::row_bytes(codec(weight.codec), uint64_t(weight.cols)).value());
-  if (!weight.split) return weight.pieces[piece].data + first * row_bytes;
+  if (weight.has_rows()) return weight.pieces[piece].data + first * row_bytes;
   room.resize(size_t((last - first) * row_bytes));
+  if (weight.group) {
+    const int64_t begin = weight.pieces[piece].first_element;
+    weight.group->decode(begin + first * weight.cols, begin + last * weight.cols,
+                         reinterpret_cast<uint16_t*>(room.data()));
+    return room.data();
+  }
   const SplitReader from(weight, piece);
   const auto make = [&](auto rows_of) { rows_of(from, weight.cols, first, last, room.data()); };
   switch (weight.codec) {

@@ -12,6 +12,7 @@
 namespace cairn::codecs {
 
 struct SplitLayout;  // split_weight.h
+class Df11Group;     // df11.h
 
 struct StoredPart {
   const std::byte* data = nullptr;  // any alignment; the checkpoint keeps it alive
@@ -25,7 +26,9 @@ struct StoredPiece {
   int file = -1;
   // Of a split weight: its scales, zeros and column groups, in the order of SplitPart; without data when the
   // layout has none.
+  // Of a piece of a group: the codes of its exponents, in whole blocks, and the tables.
   std::array<StoredPart, 3> beside = {};
+  int64_t first_element = 0;  // in the group
 
   uint64_t all_bytes() const;
 };
@@ -40,6 +43,12 @@ struct StoredWeight {
   // Not null: codes, scales and zeros are tensors of their own and `codec` is what their rows are made into.
   // Then no row lies in memory as its codec says: stored_rows() makes it.
   std::shared_ptr<const SplitLayout> split = {};
+  // Not null: the pieces are elements of a group in DFloat11, `data` their signs and mantissas, and `codec` is
+  // bf16.
+  std::shared_ptr<const Df11Group> group = {};
+
+  // Whether rows lie in memory as the codec says; else stored_rows() makes them.
+  bool has_rows() const { return !transposed && !split && !group; }
 };
 
 // Rows [first, last) of a piece in the weight's codec: where they lie, or made in `room`. Not for transposed

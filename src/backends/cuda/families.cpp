@@ -1,6 +1,7 @@
 // The table of kernel families: one row per .cu file, in the order in which a step meets them.
 #include "backends/cuda/attention.h"
 #include "backends/cuda/ceilings.h"
+#include "backends/cuda/df11.h"
 #include "backends/cuda/matmul_few.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/pages.h"
@@ -25,6 +26,8 @@ std::span<const Family> kernel_families() {
          for (const auto& f : forms()) all.push_back(unpack_variant(f));
          return all;
        }},
+      {"decode_df11.cu", "groups of weights in DFloat11 as bf16", "codecs::Df11Group (df11_gpu_test.cpp)",
+       df11_variants},
       {"embed_packed.cu", "rows of a table held in blocks", "packed_value (matmul_few_gpu_test.cpp)",
        [](int) {
          std::vector<Variant> all;
