@@ -33,7 +33,7 @@ struct Type {
 constexpr Type kTypes[] = {
     {"F64", 64, CodecId::f64},    {"F32", 32, CodecId::f32},        {"F16", 16, CodecId::f16},
     {"BF16", 16, CodecId::bf16},  {"I64", 64, CodecId::i64},        {"I32", 32, CodecId::i32},
-    {"I16", 16, CodecId::i16},    {"I8", 8, CodecId::i8},           {"U8", 8, std::nullopt},
+    {"I16", 16, CodecId::i16},    {"I8", 8, CodecId::i8},           {"U8", 8, CodecId::u8},
     {"BOOL", 8, std::nullopt},    {"U16", 16, std::nullopt},        {"U32", 32, std::nullopt},
     {"U64", 64, std::nullopt},    {"F8_E4M3", 8, CodecId::e4m3},    {"F8_E5M2", 8, std::nullopt},
     {"F8_E8M0", 8, std::nullopt}, {"F8_E4M3FNUZ", 8, std::nullopt}, {"F8_E5M2FNUZ", 8, std::nullopt},

@@ -39,7 +39,7 @@ TEST_F(SafetensorsWriterTest, ReadsBackWhatItWrote) {
   writer.write(bytes("567abcdxyz"));
   writer.finish();
   const auto file = read_safetensors(path());
-  ASSERT_EQ(file.tensors.size(), 3u);
+  ASSERT_EQ(file.tensors.size(), 4u);
   EXPECT_EQ(file.metadata.at("format"), "pt");
   EXPECT_EQ(file.tensors[0].name, "b \"quoted\"");
   EXPECT_EQ(file.tensors[0].shape, (std::vector<int64_t>{1, 2}));

@@ -3,13 +3,16 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "base/error.h"
 #include "formats/json_fields.h"
 #include "formats/quantization_config.h"
+#include "models/df11_groups.h"
 #include "models/gguf_translation.h"
 #include "models/model.h"
 #include "models/split_weights.h"
+#include "program/decode_groups.h"
 #include "program/weight_roles.h"
 
 namespace cairn::models {
@@ -34,12 +37,13 @@ const Tensor* find_tensor(const Checkpoint& checkpoint, std::string_view name) {
 class Binder {
  public:
   Binder(const Checkpoint& checkpoint, const std::string& family,
-         const std::optional<formats::QuantizationConfig>& quantization)
-      : checkpoint_(checkpoint), family_(family), quantization_(quantization) {}
+         const std::optional<formats::QuantizationConfig>& quantization, const Df11Groups& groups)
+      : checkpoint_(checkpoint), family_(family), quantization_(quantization), groups_(groups) {}
 
   StoredWeight bind(const program::WeightInfo& info) const {
     if (quantization_)
       if (auto split = bind_split(info)) return std::move(*split);
+    if (auto grouped = bind_grouped(info)) return std::move(*grouped);
     if (info.shape.size() == 3) return bind_experts(info);
     if (info.shape.size() == 1) return bind_vector(info);
     // GGUF converters store every linear layer as [out, in]; only the original checkpoint is transposed.
@@ -186,6 +190,30 @@ class Binder {
     return bound;
   }
 
+  // A matrix, or the experts' matrices, in a group stored as DFloat11; nullopt when stored plainly.
+  std::optional<StoredWeight> bind_grouped(const program::WeightInfo& info) const {
+    if (info.shape.size() == 1) return std::nullopt;
+    const bool experts = info.shape.size() == 3;
+    const int64_t rows = info.shape[experts ? 1 : 0], cols = info.shape.back();
+    const auto star = info.name.find('*');
+    StoredWeight bound{codecs::CodecId::bf16, rows, cols, false, 0, 0, {}, {}};
+    for (int64_t e = 0; e < (experts ? info.shape[0] : 1); ++e) {
+      std::string name = info.name;
+      if (experts && star != std::string::npos) name.replace(star, 1, std::to_string(e));
+      const auto found =
+          groups_.find(name, info.first_row, rows, info.stored_rows != 0 ? info.stored_rows : rows, cols);
+      if (!found && e == 0) return std::nullopt;
+      if (!found || info.transposed || (experts && star == std::string::npos) ||
+          (e > 0 && found->group != bound.group))
+        fail(ErrorKind::unsupported, "{}: tensor {} {}, which cairn does not run in a {} model",
+             checkpoint_.path.string(), name,
+             found ? "is stored as DFloat11" : "is stored plainly and that of expert 0 as DFloat11", family_);
+      bound.group = found->group;
+      bound.pieces.push_back(found->piece);
+    }
+    return bound;
+  }
+
   // But for the name.
   static bool same_layout(codecs::SplitLayout a, const codecs::SplitLayout& b) {
     a.name = b.name;
@@ -195,6 +223,7 @@ class Binder {
   const Checkpoint& checkpoint_;
   const std::string& family_;
   const std::optional<formats::QuantizationConfig>& quantization_;
+  const Df11Groups& groups_;
 };
 
 const Family& find_family(const std::string& architecture, const std::string& file) {
@@ -213,7 +242,7 @@ nlohmann::json text_config(const nlohmann::json& config, const std::string& file
   const auto* text = formats::optional_object(config, "text_config", file);
   if (!text) return config;
   nlohmann::json merged = *text;
-  for (const char* field : {"architectures", "tie_word_embeddings", "quantization_config"})
+  for (const char* field : {"architectures", "tie_word_embeddings", "quantization_config", "dfloat11_config"})
     if (config.contains(field) && (field == std::string_view("architectures") || !merged.contains(field)))
       merged[field] = config[field];
   return merged;
@@ -228,6 +257,16 @@ std::vector<float> read_divisors(const Checkpoint& checkpoint) {
   std::vector<float> divisors(size_t(tensor->shape[0]));
   std::memcpy(divisors.data(), tensor->bytes.data(), divisors.size() * sizeof(float));
   return divisors;
+}
+
+// The number of each weight's group, -1: none.
+std::vector<int32_t> groups_of(std::span<const StoredWeight> weights) {
+  std::map<const void*, int32_t> numbers;
+  std::vector<int32_t> groups;
+  for (const auto& weight : weights)
+    groups.push_back(
+        weight.group ? numbers.try_emplace(weight.group.get(), int32_t(numbers.size())).first->second : -1);
+  return groups;
 }
 
 // How many tokens a sequence may have: what the file states, or more where a rope scaling is there to stretch
@@ -296,7 +335,8 @@ Model open_model(Checkpoint checkpoint) {
   }
   model.program = family.build(source);
 
-  const Binder binder(files, model.family, quantization);
+  const Df11Groups groups(files, model.config, model.file);
+  const Binder binder(files, model.family, quantization, groups);
   model.weights.reserve(model.program.weights.size());
   for (auto& info : model.program.weights) {
     model.weights.push_back(binder.bind(info));
@@ -312,6 +352,7 @@ Model open_model(Checkpoint checkpoint) {
         fail(ErrorKind::unsupported, "{}: tensor {} is a quantized table, whose rows cairn does not look up",
              files.path.string(), model.weights[i].split->name);
   }
+  model.program = program::decode_groups(model.program, groups_of(model.weights));
   const auto tables = embedding_tables(model.program);
   model.vocabulary_size = model.encoder() ? tables.ids : model.program.width(model.program.logits);
   model.hidden_size = model.program.width(model.program.hidden);

@@ -290,6 +290,7 @@ class Run {
       }
     }
   }
+  void run(const DecodeGroup&) {}  // every weight is held decoded
   void run(const ExpertCombine& op) {
     const int64_t top_k = program_.width(op.weights);
     auto& y = make(op.y);

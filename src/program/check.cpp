@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "program/decode_groups.h"
 #include "program/program.h"
 
 namespace cairn::program {
@@ -218,6 +219,10 @@ class Checker {
     require(width(op.x) == width(op.y), fmt::format("x has width {}, y {}", width(op.x), width(op.y)));
     require(rows(op.x) == Extent{width(op.weights), Symbol::tokens},
             "x must have one row per token and choice");
+  }
+  void check_operation(const DecodeGroup& op) {
+    require(!op.weights.empty(), "decodes no weight");
+    require(op.place >= 0 && op.place < kGroupPlaces, fmt::format("there is no place {}", op.place));
   }
 
   const Program& program_;

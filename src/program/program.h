@@ -11,6 +11,7 @@
 
 #include "program/activation.h"
 #include "program/attention.h"
+#include "program/decode_group.h"
 #include "program/elementwise.h"
 #include "program/embed.h"
 #include "program/experts.h"
@@ -26,7 +27,7 @@ namespace cairn::program {
 // A reader that forgets an operation does not compile: visit it with one overload per type.
 using Operation = std::variant<Embed, GatherRows, MatMul, GatedMatMul, Logits, Activate, GatedActivation, Add,
                                Clamp, SoftCap, GateRows, RmsNorm, LayerNorm, AddRmsNorm, Rope, KvWrite,
-                               Attention, Route, ExpertMatMul, ExpertCombine>;
+                               Attention, Route, ExpertMatMul, ExpertCombine, DecodeGroup>;
 
 // Where an instruction runs: a device stream, a copy engine, the CPU pool. Interpreters honour lanes and
 // never invent them; values that cross lanes are ordered by events. Lane 0 is the backend's main one.

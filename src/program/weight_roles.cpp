@@ -20,7 +20,7 @@ void note(const Op& op, std::vector<WeightRoles>& roles) {
     at(op.gate).matrix = at(op.up).matrix = true;
   } else if constexpr (std::is_same_v<Op, Logits>) {
     at(op.weight).matrix = true, at(op.bias).vector = true;
-  } else {
+  } else if constexpr (!std::is_same_v<Op, DecodeGroup>) {  // which does not say what they are for
     for (const Weight w : uses(Operation(op)).weights) at(w).vector = true;
   }
 }

@@ -115,6 +115,14 @@ struct Counter {
       total.operations += 2 * elements(p.y) * uint64_t(program.width(op.x));
     }
   }
+  void count(const DecodeGroup& op) {
+    total.weight_bytes += op.bytes;
+    for (const Weight w : op.weights) {
+      uint64_t elements_of = 1;
+      for (const int64_t extent : program.info(w).shape) elements_of *= uint64_t(extent);
+      total.activation_bytes += 2 * elements_of;  // written as bf16
+    }
+  }
   void count(const ExpertCombine& op) { elementwise({op.x, op.weights, op.y}, op.x, 2); }
 };
 

@@ -267,11 +267,14 @@ class Executor::Step {
     const auto& table = e_.weights_.table(op.table);
     const int32_t* ids = op.ids ? i32(op.ids) : nullptr;
     by_rows(rows(op.y), table.cols, [&](Range part) {
+      std::vector<std::byte> room;
       for (int64_t t = part.begin; t < part.end; ++t) {
         const int64_t row = (ids ? ids[t] : 0) + op.offset;
         assert(row >= 0 && row < table.rows);
         float* y = f32(op.y) + t * table.cols;
-        table.codec->decode(table.data + size_t(row) * table.row_bytes, y, table.cols);
+        table.codec->decode(table.data ? table.data + size_t(row) * table.row_bytes
+                                       : codecs::stored_rows(table.made, 0, row, row + 1, room),
+                            y, table.cols);
         if (op.scale != 1) rows_.scale(y, op.scale, table.cols, y);
       }
     });
@@ -571,6 +574,9 @@ class Executor::Step {
     }
   }
 
+  void execute(const program::DecodeGroup& op) {
+    if (!op.for_lookup) e_.weights_.decode(op, e_.pool_);
+  }
   void execute(const program::ExpertCombine& op) {
     const int64_t n = width(op.x), top_k = width(op.weights);
     by_rows(rows(op.y), n * top_k, [&](Range part) {

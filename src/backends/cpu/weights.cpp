@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <set>
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "codecs/df11.h"
 #include "program/weight_roles.h"
 
 namespace cairn::cpu {
@@ -31,6 +33,12 @@ const MatMulKernel& require_kernel(const StoredWeight& weight, const std::string
        codecs::codec(id).name, weight.cols);
 }
 
+uint64_t stored_bytes(const StoredWeight& weight) {
+  uint64_t bytes = 0;
+  for (const auto& piece : weight.pieces) bytes += piece.all_bytes();
+  return bytes;
+}
+
 // The pages of a piece may leave; its scales and zeros too.
 void drop(const codecs::StoredPiece& piece, std::span<const MappedFile> files) {
   if (piece.file >= 0) files[size_t(piece.file)].drop({piece.data, piece.bytes});
@@ -42,13 +50,39 @@ size_t piece_bytes(const MatMulKernel& kernel, const StoredWeight& weight) {
   return size_t(round_up(int64_t(kernel.packed_bytes(weight.rows, weight.cols)), 64));
 }
 
+// Where the matrices of a program's DecodeGroups lie, all groups in one place: the program reads only the one
+// that was decoded last.
+struct GroupRoom {
+  std::vector<int64_t> at;  // per weight; -1: in no group, or no product reads it
+  size_t bytes = 0;
+
+  GroupRoom(const Program& program, std::span<const StoredWeight> stored,
+            std::span<const program::WeightRoles> roles)
+      : at(stored.size(), -1) {
+    for (const auto& instruction : program.instructions) {
+      const auto* group = std::get_if<program::DecodeGroup>(&instruction.operation);
+      if (!group) continue;
+      size_t size = 0;
+      for (const Weight w : group->weights) {
+        const auto i = size_t(w.id);
+        if (!roles[i].matrix) continue;
+        at[i] = int64_t(size);
+        size += piece_bytes(require_kernel(stored[i], program.weights[i].name), stored[i]) *
+                stored[i].pieces.size();
+      }
+      bytes = std::max(bytes, size);
+    }
+  }
+};
+
 }  // namespace
 
 std::vector<MatrixPlan> plan_matrices(const Program& program, std::span<const StoredWeight> stored) {
   const auto roles = program::weight_roles(program);
+  const GroupRoom groups(program, stored, roles);
   std::vector<MatrixPlan> plans;
   for (size_t i = 0; i < stored.size(); ++i) {
-    if (!roles[i].matrix) continue;
+    if (!roles[i].matrix || groups.at[i] >= 0) continue;
     const auto& kernel = require_kernel(stored[i], program.weights[i].name);
     plans.push_back({i, &kernel, piece_bytes(kernel, stored[i]), stored[i].pieces.size()});
   }
@@ -57,10 +91,12 @@ std::vector<MatrixPlan> plan_matrices(const Program& program, std::span<const St
 
 uint64_t Weights::bytes_needed(const Program& program, std::span<const StoredWeight> stored) {
   const auto roles = program::weight_roles(program);
-  uint64_t total = 0;
+  const GroupRoom groups(program, stored, roles);
+  uint64_t total = groups.bytes;
   for (size_t i = 0; i < stored.size(); ++i) {
     const auto& weight = stored[i];
-    if (roles[i].matrix)
+    if (groups.at[i] >= 0) total += stored_bytes(weight);
+    if (roles[i].matrix && groups.at[i] < 0)
       total += piece_bytes(require_kernel(weight, program.weights[i].name), weight) * weight.pieces.size();
     if (roles[i].vector) total += uint64_t(weight.cols) * sizeof(float);
     if (roles[i].table && weight.transposed) total += uint64_t(weight.rows * weight.cols) * sizeof(float);
@@ -84,8 +120,10 @@ Weights::Weights(const Program& program, std::span<const StoredWeight> stored,
     }
     if (roles[i].table) {
       auto& table = tables_[i];
-      table = {&codecs::codec(packed_codec(weight)), weight.pieces.front().data, weight.rows, weight.cols, 0};
+      table = {
+          &codecs::codec(packed_codec(weight)), weight.pieces.front().data, weight.rows, weight.cols, 0, {}};
       table.row_bytes = *codecs::row_bytes(*table.codec, uint64_t(weight.cols));
+      if (weight.group) table.made = weight, table.data = nullptr;
       if (weight.transposed) {
         const auto values = codecs::decode_transposed(weight, 0);
         decoded_.emplace_back(values.size() * sizeof(float));
@@ -122,6 +160,59 @@ Weights::Weights(const Program& program, std::span<const StoredWeight> stored,
     matrices_[plan.weight] = {plan.kernel, weight.rows, weight.cols, plan.piece_bytes,
                               file_ ? file_->matrix(p) : packed_[p].data()};
   }
+  prepare_groups(program, stored, pool);
+}
+
+void Weights::prepare_groups(const Program& program, std::span<const StoredWeight> stored, ThreadPool& pool) {
+  const GroupRoom groups(program, stored, program::weight_roles(program));
+  if (groups.bytes == 0) return;
+  group_ = AlignedBuffer(groups.bytes);
+  bytes_ += groups.bytes;
+  grouped_.resize(stored.size());
+  std::set<const codecs::Df11Group*> verified;
+  for (size_t i = 0; i < stored.size(); ++i) {
+    if (groups.at[i] < 0) continue;
+    const auto& weight = grouped_[i] = stored[i];
+    const auto& kernel = require_kernel(weight, program.weights[i].name);
+    matrices_[i] = {&kernel, weight.rows, weight.cols, piece_bytes(kernel, weight),
+                    group_.data() + groups.at[i]};
+    bytes_ += stored_bytes(weight);
+    // In a step it would be late to find out.
+    if (verified.insert(weight.group.get()).second)
+      pool.split(weight.group->blocks(), 1, [&](Range blocks) { weight.group->verify(blocks, false); });
+  }
+}
+
+void Weights::decode(const program::DecodeGroup& group, ThreadPool& pool) {
+  struct Part {
+    size_t weight, piece;
+    Range panels;
+  };
+  std::vector<Part> parts;
+  for (const Weight w : group.weights) {
+    const auto i = size_t(w.id);
+    const auto& weight = grouped_[i];
+    if (!weight.group) continue;
+    const int64_t panels = panels_of(weight.rows),
+                  step = std::max<int64_t>(1, int64_t(kPackChunk) / (weight.cols * 2 * kPanelRows));
+    for (size_t piece = 0; piece < weight.pieces.size(); ++piece)
+      for (int64_t begin = 0; begin < panels; begin += step)
+        parts.push_back({i, piece, {begin, std::min(begin + step, panels)}});
+  }
+  std::atomic<size_t> next{0};
+  pool.run([&](int) {
+    std::vector<std::byte> room;
+    for (size_t p; (p = next.fetch_add(1, std::memory_order_relaxed)) < parts.size();) {
+      const auto& [i, piece, panels] = parts[p];
+      const auto& weight = grouped_[i];
+      const auto& matrix = matrices_[i];
+      const int64_t first = panels.begin * kPanelRows, last = std::min(panels.end * kPanelRows, weight.rows);
+      std::byte* const to = group_.data() + (matrix.data - group_.data()) + piece * matrix.piece_bytes;
+      matrix.kernel->pack(codecs::stored_rows(weight, piece, first, last, room), last - first, weight.cols,
+                          {0, panels.size()},
+                          to + size_t(panels.begin) * matrix.kernel->panel_bytes(weight.cols));
+    }
+  });
 }
 
 void Weights::pack(std::span<const StoredWeight> stored, std::span<const MappedFile> files, ThreadPool& pool,
@@ -157,7 +248,7 @@ void Weights::pack(std::span<const StoredWeight> stored, std::span<const MappedF
             const Range part{begin, std::min(begin + chunk, panels)};
             const int64_t first = part.begin * kPanelRows,
                           last = std::min(part.end * kPanelRows, weight.rows);
-            if (weight.split) {
+            if (!weight.has_rows()) {
               plan.kernel->pack(codecs::stored_rows(weight, e, first, last, room), last - first, weight.cols,
                                 {0, part.size()},
                                 packed + size_t(part.begin) * plan.kernel->panel_bytes(weight.cols));
@@ -173,7 +264,7 @@ void Weights::pack(std::span<const StoredWeight> stored, std::span<const MappedF
           }
         });
       }
-      if (weight.split) drop(piece, files);
+      if (weight.split || weight.group) drop(piece, files);
       loaded.done_bytes += piece.all_bytes();
       if (progress) progress(loaded);
     }

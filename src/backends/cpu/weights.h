@@ -27,15 +27,17 @@ struct PackedMatrix {
 
 struct LookupTable {
   const codecs::Codec* codec = nullptr;
-  const std::byte* data = nullptr;
+  const std::byte* data = nullptr;  // null: rows are made when they are asked for
   int64_t rows = 0, cols = 0;
   size_t row_bytes = 0;
+  codecs::StoredWeight made;
 };
 
 using backends::LoadProgress;
 
-// Every weight that the program's products read, in the order of program.weights. Throws Error(unsupported)
-// naming a weight that no kernel multiplies.
+// Every weight that the program's products read where it was packed at load, in the order of program.weights:
+// those of a DecodeGroup are packed in each step. Throws Error(unsupported) naming a weight that no kernel
+// multiplies.
 std::vector<MatrixPlan> plan_matrices(const program::Program&, std::span<const codecs::StoredWeight>);
 
 class Weights {
@@ -55,6 +57,9 @@ class Weights {
   const float* vector(program::Weight w) const { return w ? vectors_[size_t(w.id)].data() : nullptr; }
   uint64_t bytes() const { return bytes_; }
 
+  // Decodes and packs the matrices of a group, where matrix() says they are until the next group is decoded.
+  void decode(const program::DecodeGroup&, ThreadPool&);
+
   // One line for people: where the packed weights came from.
   const std::string& origin() const { return origin_; }
   // Keeps what was packed for later starts; null when there is nothing to keep, or no folder for it. Weights
@@ -64,6 +69,7 @@ class Weights {
                                        std::function<void(const std::string&)> on_end) const;
 
  private:
+  void prepare_groups(const program::Program&, std::span<const codecs::StoredWeight>, ThreadPool&);
   void pack(std::span<const codecs::StoredWeight>, std::span<const MappedFile>, ThreadPool&,
             const std::function<void(const LoadProgress&)>& progress);
 
@@ -75,7 +81,9 @@ class Weights {
   std::vector<PackedMatrix> matrices_;
   std::vector<LookupTable> tables_;
   std::vector<std::vector<float>> vectors_;
-  std::vector<AlignedBuffer> decoded_;  // tables that are stored transposed
+  std::vector<AlignedBuffer> decoded_;         // tables that are stored transposed
+  std::vector<codecs::StoredWeight> grouped_;  // like program.weights, those of a DecodeGroup
+  AlignedBuffer group_;                        // the matrices of one
   uint64_t bytes_ = 0;
 };
 

@@ -717,6 +717,7 @@ class Executor::Step {
       launch_.matmul_plain(at(op.x), e_.weights_.plain(p.weight), e_.weights_.vector(p.bias), at(p.y), pairs,
                            at(op.chosen).address, op.per_choice ? 1 : top_k);
   }
+  void execute(const program::DecodeGroup&) {}
   void execute(const program::ExpertCombine& op) {
     launch_.expert_combine(at(op.x), at(op.weights).address, at(op.y), rows(op.y), width(op.x),
                            width(op.weights));

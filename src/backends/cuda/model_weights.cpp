@@ -173,6 +173,18 @@ void ModelWeights::load(const Program& program, std::span<const StoredWeight> st
     const auto& w = stored[i];
     const auto& codec = codecs::codec(w.codec);
     const auto raw = [&](Address to) {
+      if (!w.has_rows()) {
+        uploader.send(
+            to, w.rows, w.cols * codec.block_bytes, 1, [&](std::byte* half, int64_t begin, int64_t end) {
+              pool.split(end - begin, 1, [&](Range part) {
+                std::vector<std::byte> room;
+                const auto* rows = codecs::stored_rows(w, 0, begin + part.begin, begin + part.end, room);
+                std::memcpy(half + part.begin * w.cols * codec.block_bytes, rows,
+                            size_t(part.size() * w.cols * codec.block_bytes));
+              });
+            });
+        return;
+      }
       uploader.send(to, elements(w), codec.block_bytes, 1, [&](std::byte* half, int64_t begin, int64_t end) {
         pool.split(end - begin, 4096, [&](Range part) {
           std::memcpy(half + part.begin * codec.block_bytes,
@@ -194,7 +206,7 @@ void ModelWeights::load(const Program& program, std::span<const StoredWeight> st
           });
           continue;
         }
-        if (w.split) {
+        if (!w.has_rows()) {
           uploader.send(to, w.rows, w.cols * 4, 1, [&](std::byte* half, int64_t begin, int64_t end) {
             pool.split(end - begin, 8, [&](Range part) {
               std::vector<std::byte> room;

@@ -372,7 +372,7 @@ DeviceMatrix MatrixPacker::pack(const codecs::StoredWeight& weight, Address to) 
       const int64_t last = std::min(groups, first + groups_per_slice);
       std::byte* half = next_half();
       pool_.split(last - first, 1, [&](Range r) {
-        if (!weight.split) {
+        if (weight.transposed || weight.has_rows()) {
           pack_row_groups(f, codec, rows, weight.rows, weight.cols, first + r.begin, first + r.end,
                           half + r.begin * group_bytes);
           return;
