@@ -31,6 +31,11 @@ add_library(cli11 INTERFACE)
 find_path(cli11_include NAMES CLI/CLI.hpp REQUIRED)
 add_library(fmt_headers INTERFACE)
 find_path(fmt_include NAMES fmt/core.h REQUIRED)
+add_library(eigen INTERFACE)
+find_path(eigen_include NAMES Eigen/Core PATH_SUFFIXES eigen3 REQUIRED)
+target_include_directories(eigen SYSTEM INTERFACE ${eigen_include})
+# Every thread factorises its own matrix.
+target_compile_definitions(eigen INTERFACE EIGEN_DONT_PARALLELIZE)
 
 set(OPENSSL_USE_STATIC_LIBS ON)
 find_package(OpenSSL REQUIRED)

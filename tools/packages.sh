@@ -8,7 +8,7 @@ test_tools=(python3:python3 git:git clang-format:clang-format)
 fuzz_tools=(clang++:clang)
 # Only compiled against or linked statically; the program needs none of them at run time.
 build_libraries=(libfmt-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libssl-dev libedit-dev libbsd-dev
-                 libmd-dev libncurses-dev libcli11-dev)
+                 libmd-dev libncurses-dev libcli11-dev libeigen3-dev)
 test_libraries=(libgtest-dev)
 
 say() { echo "cairn: $*" >&2; }

@@ -20,7 +20,7 @@ constexpr const char* kSupported =
     "cairn runs fp8 (e4m3 with one scale a tensor, a row or a block of weight_block_size), fbgemm_fp8, "
     "compressed-tensors float-quantized and pack-quantized with 4 bits, gptq with 2, 3, 4 or 8 bits, awq "
     "with 4 "
-    "bits in gemm order, bcq with 1 to 4 bits; else use the original model or a GGUF file of it";
+    "bits in gemm order, bcq with 1 to 4 bits, lowrank; else use the original model or a GGUF file of it";
 
 class Reader {
  public:
@@ -37,6 +37,8 @@ class Reader {
       read_awq();
     } else if (result_.method == "bcq") {
       read_bcq();
+    } else if (result_.method == "lowrank") {
+      result_.weights = Weights::factors;
     } else if (result_.method == "compressed-tensors" || result_.method == "compressed_tensors") {
       read_compressed_tensors();
     } else {

@@ -14,7 +14,7 @@ namespace cairn::formats {
 struct QuantizationConfig {
   std::string method;  // "gptq", as the file says it
   // packed: compressed-tensors "pack-quantized"; planes: LUT-GEMM's signs
-  enum class Weights : uint8_t { e4m3, gptq, awq, packed, planes };
+  enum class Weights : uint8_t { e4m3, gptq, awq, packed, planes, factors };
   Weights weights = Weights::e4m3;
   // e4m3: rows and columns that share a scale, 0 by 0 when the scales' shape says it (one, or one a row).
   int64_t block_rows = 0, block_cols = 0;

@@ -13,6 +13,7 @@
 #include "models/model.h"
 #include "models/split_weights.h"
 #include "program/decode_groups.h"
+#include "program/low_rank.h"
 #include "program/weight_roles.h"
 
 namespace cairn::models {
@@ -286,6 +287,31 @@ int64_t longest_context(const program::Program& program, int64_t stated) {
   return longest;
 }
 
+// The rank of a weight that is stored as two factors; nullopt when it is stored plainly.
+std::optional<int64_t> stored_rank(const Checkpoint& checkpoint, const program::WeightInfo& info) {
+  if (checkpoint.find(info.name)) return std::nullopt;
+  const std::string module = info.name.substr(0, info.name.rfind('.'));
+  const Tensor* v = checkpoint.find(module + std::string(program::kLowRankV));
+  if (!v) return std::nullopt;  // the binder says that the weight is missing
+  using codecs::CodecId;
+  for (const Tensor* factor : {v, checkpoint.find(module + std::string(program::kLowRankU))})
+    if (factor && factor->codec != CodecId::f32 && factor->codec != CodecId::f16 &&
+        factor->codec != CodecId::bf16)
+      fail(ErrorKind::unsupported, "{}: tensor {} is stored as {}; factors are f32, f16 or bf16",
+           checkpoint.path.string(), factor->name, codecs::codec(factor->codec).name);
+  const int64_t rows = info.stored_rows != 0 ? info.stored_rows : info.shape[0], cols = info.shape.back();
+  if (v->shape.size() != 2 || v->shape[1] != cols)
+    fail(ErrorKind::invalid_file,
+         "{}: tensor {} has shape [{}]; it "
+         "must have two dimensions and {} columns, as {} has",
+         checkpoint.path.string(), v->name, fmt::join(v->shape, ", "), cols, info.name);
+  if (v->shape[0] < 1 || v->shape[0] > std::min(rows, cols))
+    fail(ErrorKind::invalid_file,
+         "{}: tensor {} has rank {}; it must lie between 1 and {} for a weight of {} by {}",
+         checkpoint.path.string(), v->name, v->shape[0], std::min(rows, cols), rows, cols);
+  return v->shape[0];
+}
+
 // How many ids and positions the program's tables have rows for.
 struct EmbeddingTables {
   int64_t ids = 0, positions = INT64_MAX;
@@ -316,7 +342,7 @@ Model open_model(Checkpoint checkpoint) {
                    ? (files.path / "config.json").string()
                    : files.path.string();
   model.config = gguf ? config_of_gguf(files) : text_config(*files.config, model.file);
-  const auto quantization = formats::read_quantization(model.config, model.file);
+  auto quantization = formats::read_quantization(model.config, model.file);
   const auto architectures = formats::optional_strings(model.config, "architectures", model.file);
   if (!architectures || architectures->empty())
     fail(ErrorKind::invalid_file,
@@ -335,6 +361,11 @@ Model open_model(Checkpoint checkpoint) {
   }
   model.program = family.build(source);
 
+  if (quantization && quantization->weights == formats::QuantizationConfig::Weights::factors) {
+    model.program = program::split_low_rank(
+        model.program, [&](const program::WeightInfo& info) { return stored_rank(files, info); });
+    quantization.reset();  // every tensor is plain
+  }
   const Df11Groups groups(files, model.config, model.file);
   const Binder binder(files, model.family, quantization, groups);
   model.weights.reserve(model.program.weights.size());

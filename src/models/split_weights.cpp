@@ -57,6 +57,7 @@ class Finder {
         bind_planes(*codes);
         break;
       }
+      case QuantizationConfig::Weights::factors: return std::nullopt;  // program/low_rank.h
       case QuantizationConfig::Weights::packed: {
         const Tensor* codes = find(".weight_packed");
         if (!codes) return std::nullopt;

@@ -1,12 +1,13 @@
 #include "codecs/codec.h"
 #include "quantize/bcq.h"
 #include "quantize/gptq.h"
+#include "quantize/low_rank.h"
 #include "quantize/method.h"
 
 namespace cairn::quantize {
 namespace {
 
-constexpr const Method* kMethods[] = {&kGptq, &kBcq};
+constexpr const Method* kMethods[] = {&kGptq, &kBcq, &kLowRank};
 
 }  // namespace
 
