@@ -128,7 +128,8 @@ int run(Options options) {
           : std::min({side[0].engine().context(), side[1].engine().context(), int64_t{1024}});
   if (window < 2) fail(ErrorKind::invalid_argument, "--window is {}; it must be at least 2", window);
   const auto& tokenizer = *side[0].model->tokenizer;
-  const auto tokens = tokens_of(tokenizer, text, options.text.tokens, options.text.file);
+  const auto tokens =
+      tokens_of(tokenizer, text, options.text.tokens, options.text.file, options.text.special);
   const auto windows = engine::text_windows(tokens, window, first_token(tokenizer));
   for (auto& s : side)
     s.decode_rate = decode_rate(s.engine(), std::span(tokens).first(std::min(tokens.size(), size_t(window))));

@@ -36,7 +36,8 @@ int run(Options options) {
       options.text.window != 0 ? options.text.window : std::min<int64_t>(engine.context(), 1024);
   if (window < 2) fail(ErrorKind::invalid_argument, "--window is {}; it must be at least 2", window);
 
-  const auto text_tokens = tokens_of(*model->tokenizer, text, options.text.tokens, options.text.file);
+  const auto text_tokens =
+      tokens_of(*model->tokenizer, text, options.text.tokens, options.text.file, options.text.special);
   const auto windows = engine::text_windows(text_tokens, window, first_token(*model->tokenizer));
 
   engine::RunningMean nll;

@@ -6,13 +6,16 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/mapped_file.h"
 #include "base/steady_seconds.h"
 #include "command.h"
 #include "formats/requantize.h"
 #include "model_path.h"
 #include "models/model.h"
 #include "output.h"
+#include "quantize/calibration_text.h"
 #include "quantize/model_folder.h"
+#include "scored_text.h"
 #include "terminal.h"
 
 namespace cairn::app {
@@ -21,7 +24,9 @@ namespace {
 struct Options {
   std::string model, out, codec = "q4_k_m";
   int threads = 0;
-  bool again = false, overwrite = false;
+  bool again = false, overwrite = false, special = false;
+  std::string calib;  // a file; empty: the default text
+  int64_t samples = 128, seq = 0;
   std::map<std::string, std::string, std::less<>> settings;  // of the method, those that were said
 };
 
@@ -45,6 +50,22 @@ quantize::Settings settings_of(const quantize::Method& method, const Options& op
   return quantize::Settings(std::move(values));
 }
 
+std::vector<std::vector<int32_t>> samples_of(const Options& options, const models::Model& model) {
+  const auto tokenizer = text::load_tokenizer(
+      std::filesystem::is_directory(model.checkpoint.path) ? model.checkpoint.path
+      : model.checkpoint.format == formats::Format::gguf   ? model.checkpoint.path
+                                                           : model.checkpoint.path.parent_path());
+  const std::string text = options.calib.empty() ? std::string(quantize::default_text())
+                                                 : read_text_file(options.calib, size_t{1} << 30);
+  const auto tokens = tokenizer->encode(text, {.add_special = false, .parse_special = options.special});
+  quantize::CalibrationShape shape;
+  shape.samples = options.samples;
+  if (options.seq > 0) shape.seq = options.seq;
+  shape.context = model.context_length;
+  return quantize::calibration_samples(tokens, first_token(*tokenizer), shape,
+                                       options.calib.empty() ? "that ships with cairn" : options.calib);
+}
+
 // A Hugging Face folder to another.
 int run_folder(const Options& options, const quantize::Method& method) {
   const auto settings = settings_of(method, options);
@@ -59,6 +80,7 @@ int run_folder(const Options& options, const quantize::Method& method) {
     job.out = options.out;
     job.overwrite = options.overwrite;
     job.settings = fmt::format("{} {}", method.name, settings.all());
+    if (encoder->moments() != quantize::Moments::none) job.samples = samples_of(options, model);
     job.on_progress = [&](uint64_t done, uint64_t total) { bar.update(done, total); };
     report = quantize::quantize_folder(model, *encoder, job, pool);
   }
@@ -133,6 +155,14 @@ std::function<int()> setup(CLI::App& app) {
   app.add_option("-o,--out", o->out, "the file or folder to write")->required();
   app.add_option("--codec", o->codec, "what matrices become: " + names())->capture_default_str();
   app.add_option("-t,--threads", o->threads, "threads (default: one per core)")->check(CLI::Range(0, 1024));
+  app.add_option("--calib", o->calib, "text to calibrate with (default: a short one that ships with cairn)")
+      ->check(CLI::ExistingFile);
+  app.add_flag("--special", o->special, "what is written like a special token in it is one");
+  app.add_option("--samples", o->samples, "the most sequences of calibration text")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--seq", o->seq, "tokens of a sequence (default: 2048, or what model and text allow)")
+      ->check(CLI::Range(1, 1 << 24));
   app.add_flag("--again", o->again, "also quantize what is quantized already");
   app.add_flag("--overwrite", o->overwrite, "replace the file if it exists");
   for (const auto* method : quantize::methods())

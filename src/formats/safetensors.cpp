@@ -255,6 +255,12 @@ std::optional<uint64_t> safetensors_type_bits(std::string_view dtype) {
   return std::nullopt;
 }
 
+std::optional<CodecId> safetensors_codec(std::string_view dtype) {
+  for (const Type& type : kTypes)
+    if (type.name == dtype) return type.codec;
+  return std::nullopt;
+}
+
 std::string_view safetensors_type(CodecId codec) {
   for (const Type& type : kTypes)
     if (type.codec == codec) return type.name;

@@ -35,6 +35,8 @@ bool has_safetensors(const std::filesystem::path& folder);
 
 // Bits of an element of a dtype as the format spells it ("BF16"); nullopt when there is none of this name.
 std::optional<uint64_t> safetensors_type_bits(std::string_view dtype);
+// The codec that reads elements of a dtype; nullopt when none does, or there is none of this name.
+std::optional<codecs::CodecId> safetensors_codec(std::string_view dtype);
 // How the format spells a codec; empty when no dtype holds it.
 std::string_view safetensors_type(codecs::CodecId);
 

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/content_hash.h"
 #include "base/error.h"
@@ -13,6 +15,7 @@
 #include "formats/safetensors_writer.h"
 #include "models/fingerprint.h"
 #include "quantize/blocks.h"
+#include "quantize/calibration.h"
 
 namespace cairn::quantize {
 namespace {
@@ -48,6 +51,8 @@ class Folder {
       for (const auto& kept : block.kept) report_.kept.push_back(kept);
     }
     fs::create_directories(partial_);
+    if (encoder_.moments() != Moments::none)
+      calibration_ = std::make_unique<Calibration>(model_, job_.samples, partial_, pool_);
     for (size_t b = 0; b < blocks_.size(); ++b) write_block(b);
     write_index();
     write_config();
@@ -88,7 +93,10 @@ class Folder {
     if (!any)
       fail(ErrorKind::invalid_argument, "{}: no matrix can be quantized like this{}", model_.file, refused);
     const auto config = encoder_.config().dump();
-    const auto name = models::fingerprint(model_) + " " + job_.settings + " " + config;
+    auto name = models::fingerprint(model_) + " " + job_.settings + " " + config;
+    if (encoder_.moments() != Moments::none)
+      for (const auto& sample : job_.samples)
+        name += fmt::format(" {:x}", content_hash(std::as_bytes(std::span(sample))));
     key_ = fmt::format("{:016x}", content_hash(std::as_bytes(std::span(name))));
   }
 
@@ -131,6 +139,9 @@ class Folder {
     if (finished(path)) {
       ++report_.resumed;
       for (const size_t t : block.tensors) progress(total_bytes_of(t));
+      const auto shard = formats::read_safetensors(path);
+      if (calibration_ && block.layer >= 0)
+        calibration_->pass(with(block, shard.tensors, shard.unreadable), block.layer, {}, true);
     } else {
       const auto encoded = encode(block);
       try {
@@ -143,8 +154,7 @@ class Folder {
     }
     // What is there is what counts, also for the sums.
     const auto shard = formats::read_safetensors(path);
-    uint64_t bytes = 0;
-    for (const auto& tensor : shard.tensors) bytes += tensor.bytes.size(), names_[tensor.name] = b;
+    for (const auto& tensor : shard.tensors) names_[tensor.name] = b;
     for (const auto& [name, type] : shard.unreadable) names_[name] = b;
     report_.all_after += bytes_of_data(shard);
     report_.after += bytes_of_data(shard) - kept_bytes;
@@ -165,17 +175,99 @@ class Folder {
     return is_matrix(block, &files_.tensors[tensor]);
   }
 
-  Encoded encode(const Block& block) {
-    std::vector<Matrix> matrices;
-    for (const auto& m : block.matrices) matrices.push_back(m.matrix);
-    if (matrices.empty()) return {};
-    auto encoded = encoder_.encode(matrices, pool_);
-    for (const auto& m : matrices) {
-      drop(*m.stored);
-      progress(m.stored->bytes.size());
+  // The source with tensors of a block in place of those that they encode.
+  models::Model with(const Block& block, std::span<const formats::Tensor> tensors,
+                     const std::map<std::string, std::string, std::less<>>& unreadable = {}) const {
+    formats::Checkpoint checkpoint;
+    checkpoint.format = files_.format;
+    checkpoint.path = files_.path;
+    checkpoint.files = files_.files;
+    checkpoint.owned = files_.owned;
+    checkpoint.unreadable = unreadable;
+    auto config = *files_.config;
+    config["quantization_config"] = nlohmann::json::parse(encoder_.config().dump());
+    checkpoint.config = std::make_shared<const nlohmann::json>(std::move(config));
+    checkpoint.config_name = files_.config_name;
+    const auto add = [&](const formats::Tensor& tensor) {
+      if (checkpoint.index.emplace(tensor.name, checkpoint.tensors.size()).second)
+        checkpoint.tensors.push_back(tensor);
+    };
+    std::set<std::string, std::less<>> encoded;  // modules
+    for (formats::Tensor tensor : tensors) {
+      encoded.insert(tensor.name.substr(0, tensor.name.rfind('.')));
+      tensor.file = -1;  // of none of the source's files
+      add(tensor);
     }
-    for (auto& line : encoded.lines) report_.lines.push_back(std::move(line));
-    return encoded;
+    for (const auto& [name, type] : unreadable) encoded.insert(name.substr(0, name.rfind('.')));
+    for (const auto& tensor : files_.tensors)
+      if (!is_matrix(block, &tensor) || !encoded.contains(tensor.name.substr(0, tensor.name.rfind('.'))))
+        add(tensor);
+    return models::open_model(std::move(checkpoint));
+  }
+
+  models::Model with(const Block& block, const Encoded& encoded) const {
+    std::vector<formats::Tensor> tensors;
+    std::map<std::string, std::string, std::less<>> unreadable;
+    for (const auto& t : encoded.tensors) {
+      if (const auto codec = formats::safetensors_codec(t.dtype))
+        tensors.push_back({.name = t.name, .codec = *codec, .shape = t.shape, .bytes = t.bytes, .file = -1});
+      else
+        unreadable.emplace(t.name, t.dtype);
+    }
+    return with(block, tensors, unreadable);
+  }
+
+  // Matrices that are encoded together: of a block, or of one input after another.
+  std::vector<std::vector<const BlockMatrix*>> steps_of(const Block& block) const {
+    std::vector<std::vector<const BlockMatrix*>> steps;
+    for (const auto& m : block.matrices) {
+      if (steps.empty() || (encoder_.sequential() && calibration_ && steps.back().front()->x != m.x))
+        steps.emplace_back();
+      steps.back().push_back(&m);
+    }
+    return steps;
+  }
+
+  Encoded encode(const Block& block) {
+    Encoded all;
+    const bool calibrates = calibration_ && block.layer >= 0;
+    for (const auto& step : steps_of(block)) {
+      std::vector<Matrix> matrices;
+      for (const auto* m : step) matrices.push_back(m->matrix);
+      if (calibrates) collect(block, step, all, matrices);
+      auto encoded = encoder_.encode(matrices, pool_);
+      for (const auto& m : matrices) {
+        drop(*m.stored);
+        progress(m.stored->bytes.size());
+      }
+      for (auto& tensor : encoded.tensors) all.tensors.push_back(std::move(tensor));
+      for (auto& line : encoded.lines) report_.lines.push_back(std::move(line));
+    }
+    if (calibrates) calibration_->pass(with(block, all), block.layer, {}, true);
+    return all;
+  }
+
+  // Gives the matrices their inputs, as the model computes them with what is encoded already.
+  void collect(const Block& block, std::span<const BlockMatrix* const> step, const Encoded& so_far,
+               std::vector<Matrix>& matrices) {
+    std::vector<Tap> taps;
+    std::vector<std::shared_ptr<InputMoments>> inputs;
+    for (size_t i = 0; i < step.size(); ++i) {
+      const auto same = std::find_if(taps.begin(), taps.end(), [&](const Tap& tap) {
+        return tap.x == step[i]->x && tap.expert == step[i]->expert;
+      });
+      if (same == taps.end()) {
+        inputs.push_back(std::make_shared<InputMoments>());
+        taps.push_back({step[i]->x, step[i]->expert, encoder_.moments(), inputs.back().get()});
+        matrices[i].inputs = inputs.back();
+      } else {
+        matrices[i].inputs = inputs[size_t(same - taps.begin())];
+      }
+    }
+    if (so_far.tensors.empty())
+      calibration_->pass(model_, block.layer, taps, false);
+    else
+      calibration_->pass(with(block, so_far), block.layer, taps, false);
   }
 
   void drop(const formats::Tensor& tensor) const {
@@ -262,7 +354,8 @@ class Folder {
   const fs::path partial_;
   std::vector<Block> blocks_;
   std::string key_;
-  std::map<std::string, size_t> names_;  // of the output's tensors: in which shard
+  std::unique_ptr<Calibration> calibration_;  // null: the method has no use for it
+  std::map<std::string, size_t> names_;       // of the output's tensors: in which shard
   uint64_t done_ = 0;
   FolderReport report_;
 };

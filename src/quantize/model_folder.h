@@ -23,8 +23,10 @@ struct FolderJob {
   std::filesystem::path out;
   bool overwrite = false;  // replace `out` when it exists
   std::string settings;    // what tells this run from one with other settings
+  // For methods that calibrate: token sequences (calibration_text.h).
+  std::vector<std::vector<int32_t>> samples = {};
   // Bytes of the source that are done, of all; may throw to stop.
-  std::function<void(uint64_t done, uint64_t total)> on_progress;
+  std::function<void(uint64_t done, uint64_t total)> on_progress = {};
 };
 
 struct FolderReport {

@@ -2,6 +2,7 @@
 """cairn quantize on the shipped model: what it writes runs, and what it refuses."""
 
 import json
+import shutil
 import unittest
 from pathlib import Path
 
@@ -49,6 +50,41 @@ class Quantize(ProgramTest):
         # Other settings begin anew.
         out.rename(self.folder / "small.partial")
         self.assertNotIn("shards were there", self.succeed(*command, "--asymmetric").decode())
+
+    def test_calibration_saves_most_of_what_rounding_loses(self):
+        """With the text that ships, which is not of the model's kind; measured 0.1 with three bits."""
+        text = self.write("text.txt", ("Once upon a time there was a little girl named Emma. Emma loved to paint. One day all the colors "
+                                       "in the paint box were dry and gray. \"Then we must find new colors,\" said Adam, a boy, and "
+                                       "took three little pots. They found the plum tree, asked politely, and the plum tree dropped one "
+                                       "ripe plum. ") * 3)
+        kl = []
+        for way in ("--round-to-nearest", "--act-order", "--damping=0.02"):
+            out = self.folder / f"small{way}"
+            self.succeed("quantize", MODEL.parent, "-o", out, "--codec", "gptq", "--bits", "3", "--asymmetric", way,
+                         "--samples", "16", "--seq", "256")
+            kl.append(json.loads(self.succeed("compare", MODEL.parent, out, text, "--json", "--window", "128"))["kl_mean"])
+        self.assertLess(kl[1], 0.5 * kl[0])
+        self.assertLess(kl[2], 0.5 * kl[0])
+
+    def test_a_killed_calibration_goes_on_to_the_same_files(self):
+        command = ("quantize", MODEL.parent, "--codec", "gptq", "--samples", "4", "--seq", "128", "-o")
+        out, again = self.folder / "whole", self.folder / "again"
+        self.succeed(*command, out)
+        shutil.copytree(out, self.folder / "again.partial")
+        for number in (4, 5):
+            (self.folder / f"again.partial/model-0000{number}-of-00005.safetensors").unlink()
+        self.assertIn("3 shards were there", self.succeed(*command, again).decode())
+        for path in out.iterdir():
+            self.assertEqual(path.read_bytes(), (again / path.name).read_bytes(), path.name)
+
+    def test_bad_calibration_is_named(self):
+        out = self.folder / "small"
+        short = self.write("short.txt", "too short")
+        command = ("quantize", MODEL.parent, "-o", out, "--codec", "gptq")
+        self.refuse(2, *command, "--calib", short, says=["short.txt", "fewer than one sample"])
+        self.refuse(2, *command, "--seq", "4096", says="context has 1024")
+        self.refuse(2, *command, "--calib", self.folder / "none.txt", says="none.txt")
+        self.refuse(2, *command, "--damping", "7", says="--damping is '7'")
 
     def test_what_is_refused(self):
         out = self.folder / "small.gguf"
