@@ -108,6 +108,33 @@ TEST(BcqLayout, FittedSignsReadBackNearTheWeights) {
   EXPECT_LT(last, 0.012 * power);
 }
 
+// The shipped model's: errors against greedy scales and against rounding to even steps of the same bits.
+TEST(BcqLayout, TrainedWeightsLoseLessThanByRoundingOrGreedily) {
+  ThreadPool pool(2);
+  const auto model =
+      formats::open_checkpoint(std::filesystem::path(CAIRN_SOURCE_DIR) / "models/cairn-stories");
+  for (const char* name : {"model.layers.0.self_attn.q_proj.weight", "model.layers.3.mlp.down_proj.weight"}) {
+    const auto* stored = model.find(name);
+    ASSERT_NE(stored, nullptr);
+    const Matrix matrix{name, stored->shape[0], stored->shape[1], false, stored};
+    const auto x = matrix.values();
+    const auto lost = [&](int rounds) {
+      const auto signs =
+          signs_tensors(fit_signs(x, matrix.rows, matrix.cols, 128, 3, rounds, nullptr, name, pool), "x");
+      return error(x, read(SplitCodes::planes_by_cols, 3, signs, matrix.rows, matrix.cols, 128));
+    };
+    double rounded = 0;
+    for (size_t at = 0; at < x.size(); at += 128) {
+      const auto grid = fit_grid(std::span(x).subspan(at, 128), {.bits = 3});
+      for (size_t i = at; i < at + 128; ++i)
+        rounded += std::pow(double{x[i]} - double{value_of(code_of(x[i], grid, 3), grid)}, 2);
+    }
+    const double fitted = lost(15);
+    EXPECT_LT(fitted, 0.9 * lost(0)) << name;
+    EXPECT_LT(fitted, 0.9 * rounded) << name;
+  }
+}
+
 Settings settings(std::map<std::string, std::string, std::less<>> said) {
   for (const auto& s : kBcq.settings) said.emplace(s.name, s.standard);
   return Settings(std::move(said));
