@@ -24,10 +24,10 @@ constexpr MatMulKernel kKernels[] = {
     int_kernel<S, CodecId::int4_g128, codecs::BlockInt4G128>(),
     int_kernel<S, CodecId::int8_g32, codecs::BlockInt8G32>(),
     int_kernel<S, CodecId::int8_g128, codecs::BlockInt8G128>(),
-    lookup_kernel<S, CodecId::bcq1_g128, 1>(),
-    lookup_kernel<S, CodecId::bcq2_g128, 2>(),
-    lookup_kernel<S, CodecId::bcq3_g128, 3>(),
-    lookup_kernel<S, CodecId::bcq4_g128, 4>(),
+    lookup_kernel<SignsWeight<S, CodecId::bcq1_g128, 1>>(),
+    lookup_kernel<SignsWeight<S, CodecId::bcq2_g128, 2>>(),
+    lookup_kernel<SignsWeight<S, CodecId::bcq3_g128, 3>>(),
+    lookup_kernel<SignsWeight<S, CodecId::bcq4_g128, 4>>(),
 };
 
 }  // namespace

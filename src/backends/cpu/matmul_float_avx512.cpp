@@ -15,17 +15,17 @@ constexpr MatMulKernel kKernels[] = {
     float_kernel<Bf16Weight<S>>(),
     scaled_kernel<E4M3Weight<S>>(),
     int_kernel<S, CodecId::int2_g32, codecs::BlockInt2G32>(),
-    int_kernel<S, CodecId::int2_g128, codecs::BlockInt2G128>(),
+    lookup_kernel<CodesAsSigns<S, CodecId::int2_g128, codecs::BlockInt2G128>>(),
     int_kernel<S, CodecId::int3_g32, codecs::BlockInt3G32>(),
-    int_kernel<S, CodecId::int3_g128, codecs::BlockInt3G128>(),
+    lookup_kernel<CodesAsSigns<S, CodecId::int3_g128, codecs::BlockInt3G128>>(),
     int_kernel<S, CodecId::int4_g32, codecs::BlockInt4G32>(),
     int_kernel<S, CodecId::int4_g128, codecs::BlockInt4G128>(),
     int_kernel<S, CodecId::int8_g32, codecs::BlockInt8G32>(),
     int_kernel<S, CodecId::int8_g128, codecs::BlockInt8G128>(),
-    lookup_kernel<S, CodecId::bcq1_g128, 1>(),
-    lookup_kernel<S, CodecId::bcq2_g128, 2>(),
-    lookup_kernel<S, CodecId::bcq3_g128, 3>(),
-    lookup_kernel<S, CodecId::bcq4_g128, 4>(),
+    lookup_kernel<SignsWeight<S, CodecId::bcq1_g128, 1>>(),
+    lookup_kernel<SignsWeight<S, CodecId::bcq2_g128, 2>>(),
+    lookup_kernel<SignsWeight<S, CodecId::bcq3_g128, 3>>(),
+    lookup_kernel<SignsWeight<S, CodecId::bcq4_g128, 4>>(),
 };
 
 }  // namespace
