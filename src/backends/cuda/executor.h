@@ -65,7 +65,8 @@ class Executor final : public backends::PartExecutor {
   // One kernel for gate, up and what joins them.
   bool gated_together(const program::GatedMatMul&) const;
   void prepare_fast_kernels();
-  bool is_wide(const Form&) const;  // answers' rows times a weight in this form: as prompts'
+  program::Stage stage(size_t index) const;  // a whole program is one
+  bool is_wide(const Form&) const;           // answers' rows times a weight in this form: as prompts'
   struct Inputs;
 
   const program::Program& program_;
@@ -91,15 +92,14 @@ class Executor final : public backends::PartExecutor {
   std::vector<int> attention_kinds_;
   std::unique_ptr<PageMover> pages_;
   std::unique_ptr<AttentionEngine> attention_;  // null: the plain kernels
-  // One graph per shape of step: (rows, 4 * logit rows + AttentionEngine::launches()).
-  std::map<std::pair<int64_t, int64_t>, Graph> graphs_;
-  std::set<std::pair<int64_t, int64_t>> graphs_seen_;
+  // One graph per shape of step: (stage, rows, 4 * logit rows + AttentionEngine::launches()).
+  using Shape = std::array<int64_t, 3>;
+  std::map<Shape, Graph> graphs_;
+  std::set<Shape> graphs_seen_;
 
-  // Of a part: the step between its stages, and graphs by stage, rows and logit rows.
+  // Of a part: the step between its stages.
   std::unique_ptr<Step> step_;
   Handover handover_;
-  std::map<std::array<int64_t, 3>, Graph> stage_graphs_;
-  std::set<std::array<int64_t, 3>> stage_graphs_seen_;
 };
 
 }  // namespace cairn::cuda
