@@ -8,6 +8,7 @@
 #include "backends/cuda/probe.h"
 #include "backends/cuda/registry.h"
 #include "backends/cuda/row_kernels.h"
+#include "backends/cuda/sample.h"
 #include "backends/cuda/weights.h"
 
 namespace cairn::cuda {
@@ -67,6 +68,7 @@ std::span<const Family> kernel_families() {
        quantize_rows_stock},
       {"expert_rows.cu", "rows that choose experts, sorted by expert",
        "double on the CPU (matmul_many_gpu_test.cpp)", expert_rows_stock},
+      {"sample.cu", "tokens drawn from scores", "text::Drawer (sample_gpu_test.cpp)", sample_stock},
   };
   return kFamilies;
 }
