@@ -42,9 +42,11 @@ std::string AnswerWriter::decode(text::TokenId token) {
   return decoder_.add(token);
 }
 
-AnswerWriter::Step AnswerWriter::next(std::span<float> logits) {
+AnswerWriter::Step AnswerWriter::next(std::span<float> logits) { return go_on(sampler_.sample(logits)); }
+AnswerWriter::Step AnswerWriter::next_drawn(int32_t token) { return go_on(sampler_.drawn(token)); }
+
+AnswerWriter::Step AnswerWriter::go_on(text::TokenId token) {
   Step step;
-  const auto token = sampler_.sample(logits);
   if (!limits_.ignore_end && ends_turn(tokenizer_, token)) {
     step.finish = Finish::end_of_turn;
     step.text = cut();

@@ -38,6 +38,9 @@ class AnswerWriter {
   };
   // Draws the next token from the scores, which are overwritten. Throws as Sampler::sample.
   Step next(std::span<float> logits);
+  // The same when somebody else draws: with what (Sampler::next_draw), and which token that was.
+  std::optional<text::Draw> next_draw(int ahead) const { return sampler_.next_draw(ahead); }
+  Step next_drawn(int32_t token);
   // The text that was held back, when the answer is cut from outside.
   std::string cut();
 
@@ -46,6 +49,7 @@ class AnswerWriter {
   const std::vector<text::TokenLogprob>& top_logprobs() const { return sampler_.top_logprobs(); }
 
  private:
+  Step go_on(text::TokenId);
   std::string decode(text::TokenId);
 
   const text::Tokenizer& tokenizer_;

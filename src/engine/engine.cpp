@@ -108,7 +108,8 @@ std::string Engine::page_fingerprint() const {
   return text;
 }
 
-backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, program::Trace* trace) {
+// Returns the rows of scores.
+int64_t Engine::check(std::span<backends::SequenceStep> sequences) const {
   int64_t tokens = 0, logits = 0;
   for (auto& s : sequences) {
     s.position = s.sequence->length();
@@ -123,7 +124,7 @@ backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, p
            "once and gives all its rows",
            s.tokens.size(), s.position, s.logit_rows);
     for (const int32_t id : s.tokens)
-      if (id < 0 || id >= model_.vocabulary_size)
+      if (s.drawn_row < 0 && (id < 0 || id >= model_.vocabulary_size))
         fail(ErrorKind::invalid_argument, "token id {} lies outside the vocabulary of {}", id,
              model_.vocabulary_size);
     if (s.position + int64_t(s.tokens.size()) > model_.context_length)
@@ -134,18 +135,34 @@ backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, p
     fail(ErrorKind::invalid_argument,
          "a step of {} tokens and {} rows of scores is larger than planned ({} and {})", tokens, logits,
          bounds().tokens, bounds().logits);
+  return logits;
+}
+
+// Counts the tokens into the caches, which stay as they were when anything throws.
+template <typename F>
+void Engine::append_and(std::span<backends::SequenceStep> sequences, F&& run) {
+  const int64_t logits = check(sequences);
   size_t appended = 0;
   try {
     for (; appended < sequences.size(); ++appended)
       sequences[appended].sequence->append(int64_t(sequences[appended].tokens.size()));
     if (writer_ && scored_) writer_->start();  // the first token is out
-    const auto result = executor_->run(sequences, trace);
+    run();
     scored_ = scored_ || logits > 0;
-    return result;
   } catch (...) {
     for (size_t i = 0; i < appended; ++i) sequences[i].sequence->truncate(sequences[i].position);
     throw;
   }
+}
+
+backends::StepResult Engine::step(std::span<backends::SequenceStep> sequences, program::Trace* trace) {
+  backends::StepResult result;
+  append_and(sequences, [&] { result = executor_->run(sequences, trace); });
+  return result;
+}
+
+void Engine::enqueue(std::span<backends::SequenceStep> sequences) {
+  append_and(sequences, [&] { executor_->enqueue(sequences); });
 }
 
 backends::StepResult Engine::feed(kv::Sequence& sequence, std::span<const int32_t> tokens, int64_t logit_rows,
@@ -155,8 +172,12 @@ backends::StepResult Engine::feed(kv::Sequence& sequence, std::span<const int32_
   for (size_t done = 0; done < tokens.size();) {
     const size_t count = std::min(tokens.size() - done, size_t(bounds().tokens));
     const bool last = done + count == tokens.size();
-    backends::SequenceStep one{&sequence,   0,        tokens.subspan(done, count), last ? logit_rows : 0,
-                               rope_length, row_class};
+    backends::SequenceStep one;
+    one.sequence = &sequence;
+    one.tokens = tokens.subspan(done, count);
+    one.logit_rows = last ? logit_rows : 0;
+    one.rope_length = rope_length;
+    one.row_class = row_class;
     result = step({&one, 1}, trace);
     done += count;
     if (on_progress) on_progress(int64_t(done));

@@ -46,6 +46,15 @@ class Engine {
   // encoder reads a text in one step, all of whose rows are asked for; their hidden states are what it gives.
   backends::StepResult step(std::span<backends::SequenceStep>, program::Trace* trace = nullptr);
 
+  // The same in two halves (Executor::enqueue). The tokens count in the caches from enqueue() on.
+  void enqueue(std::span<backends::SequenceStep>);
+  backends::StepResult finish() { return executor_->finish(); }
+  // Whether steps overlap with the host's work, so that a step should be enqueued before the one ahead of it
+  // is finished where that can be.
+  bool overlaps() const { return executor_->overlaps(); }
+  bool draws(const text::Draw& how) const { return executor_->draws(how); }
+  void measure_idle(bool on) { executor_->measure_idle(on); }
+
   // Feeds `tokens` to a sequence in pieces of at most bounds().tokens; the result has the last logit_rows of
   // them (at most bounds().logits, all within the last piece). on_progress is called after each piece with
   // the tokens done; it may throw to stop, which leaves the sequence at a piece's end. row_class: decode for
@@ -56,6 +65,10 @@ class Engine {
                             backends::RowClass row_class = backends::RowClass::prompt);
 
  private:
+  int64_t check(std::span<backends::SequenceStep>) const;
+  template <typename F>
+  void append_and(std::span<backends::SequenceStep>, F&& run);
+
   models::Model model_;
   program::Program program_;
   std::unique_ptr<cuda::Device> gpu_;  // open while memory_ is planned for it

@@ -7,6 +7,58 @@
 #include "base/steady_seconds.h"
 
 namespace cairn::engine {
+namespace {
+
+// Steps of one sequence that were enqueued and not finished: the token that each feeds, and whether the
+// executor draws from it. Those nobody waits for any more are waited for at the end.
+class UnderWay {
+ public:
+  UnderWay(Engine& engine, kv::Sequence& sequence, int64_t rope_length)
+      : engine_(engine), sequence_(sequence), rope_length_(rope_length) {}
+  ~UnderWay() {
+    while (!draws_.empty()) try {
+        finish();
+      } catch (const Error&) {  // of a step whose result is not wanted
+      }
+  }
+
+  size_t count() const { return draws_.size(); }
+  bool draws() const { return !draws_.empty() && draws_.back(); }  // the one enqueued last
+
+  // Feeds a token, or what the step enqueued last draws. draw: absent: the scores are wanted.
+  void enqueue(std::optional<int32_t> token, const std::optional<text::Draw>& draw) {
+    const int32_t id = token.value_or(0);
+    backends::SequenceStep s;
+    s.sequence = &sequence_;
+    s.tokens = {&id, 1};
+    s.logit_rows = 1;
+    s.rope_length = rope_length_;
+    s.row_class = backends::RowClass::decode;
+    s.drawn_row = token ? -1 : 0;
+    s.draw = draw ? &*draw : nullptr;
+    engine_.enqueue({&s, 1});
+    draws_.push_back(draw.has_value());
+  }
+
+  struct Finished {
+    backends::StepResult result;
+    bool drawn;
+  };
+  Finished finish() {
+    const bool drawn = draws_.front();
+    draws_.erase(draws_.begin());
+    return {engine_.finish(), drawn};
+  }
+
+ private:
+  Engine& engine_;
+  kv::Sequence& sequence_;
+  int64_t rope_length_;
+  std::vector<bool> draws_;  // oldest first
+};
+
+}  // namespace
+
 Session::Session(Engine& engine, const text::Tokenizer& tokenizer)
     : engine_(engine), tokenizer_(tokenizer), sequence_(engine.kv()) {}
 
@@ -62,8 +114,14 @@ Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptio
     return text.empty() || !on_text || on_text(text);
   };
   const auto vocabulary = size_t(engine_.model().vocabulary_size);
+  const bool overlap = options.overlap.value_or(engine_.overlaps()) && !options.trace;
+  const auto next_draw = [&](int ahead) {
+    auto draw = overlap ? writer.next_draw(ahead) : std::nullopt;
+    return draw && engine_.draws(*draw) ? std::move(draw) : std::nullopt;
+  };
+  UnderWay steps(engine_, sequence_, rope_length);
+  auto written = writer.next({step.logits, vocabulary});
   for (;;) {
-    const auto written = writer.next({step.logits, vocabulary});
     if (written.token && options.sampling.logprobs > 0) result.logprobs.push_back(writer.top_logprobs());
     const bool go_on = emit(written.text);
     if (written.finish) {
@@ -76,11 +134,22 @@ Generated Session::generate(std::span<const int32_t> prompt, const GenerateOptio
       break;
     }
     const auto token = *written.token;
-    step =
-        engine_.feed(sequence_, {&token, 1}, 1, rope_length, {}, options.trace, backends::RowClass::decode);
+    if (options.trace) {
+      step =
+          engine_.feed(sequence_, {&token, 1}, 1, rope_length, {}, options.trace, backends::RowClass::decode);
+      written = writer.next({step.logits, vocabulary});
+    } else {
+      if (steps.count() == 0) steps.enqueue(token, next_draw(0));
+      // The one after it, unless the token that is being drawn is the last in any case.
+      if (steps.draws() && int64_t(writer.tokens().size()) + 1 < limit)
+        if (const auto draw = next_draw(1)) steps.enqueue(std::nullopt, draw);
+      const auto [scores, drawn] = steps.finish();
+      written = drawn ? writer.next_drawn(scores.tokens[0]) : writer.next({scores.logits, vocabulary});
+    }
     cached_.push_back(token);
     ++result.decode_steps;
   }
+  sequence_.truncate(int64_t(cached_.size()));  // without what was fed ahead
   result.tokens = writer.tokens();
   result.decode_seconds = steady_seconds() - first;
   return result;

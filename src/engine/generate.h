@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,9 @@ struct GenerateOptions {
   int64_t max_tokens = 0;   // 0: as many as the context has room for
   bool ignore_end = false;  // benches: go on after an end-of-turn token
   program::Trace* trace = nullptr;
+  // Whether tokens are drawn where the scores are and the next step begins before they are known here;
+  // absent: where the engine's steps overlap with the host's work. The answers are the same.
+  std::optional<bool> overlap;
   std::function<void(int64_t done, int64_t total)> on_prefill;
   std::function<bool()> cancelled;  // looked at between steps
 };
@@ -28,7 +32,7 @@ struct Generated {
   Finish finish = Finish::length;
   int64_t prompt_tokens = 0, reused_tokens = 0;
   double prefill_seconds = 0, decode_seconds = 0;
-  int64_t decode_steps = 0;
+  int64_t decode_steps = 0;  // that gave a token
 };
 
 // One conversation's cache. A prompt that begins with what is cached computes only the rest.

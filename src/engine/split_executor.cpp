@@ -63,8 +63,8 @@ backends::StepResult SplitExecutor::run(std::span<const backends::SequenceStep> 
   for (const auto& turn : parts_.turns) {
     const auto r = members_[size_t(turn.part)].executor->run_stage(size_t(turn.stage));
     result.rows = r.rows;
-    if (r.logits) result.logits = r.logits;
-    if (r.hidden) result.hidden = r.hidden;
+    if (r.logits) result.logits = r.logits, result.vocabulary = r.vocabulary;
+    if (r.hidden) result.hidden = r.hidden, result.dim = r.dim;
     hand_over(turn);
   }
   if (trace) join(traces, *trace);

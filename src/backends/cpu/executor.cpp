@@ -161,8 +161,12 @@ class Executor::Step {
                       work(program_, instruction, work_sizes)});
     }
     const bool scored = sizes_.logits > 0 && end == program_.instructions.size();
-    return {sizes_.logits, scored && program_.logits ? f32(program_.logits) : nullptr,
-            scored && program_.hidden ? f32(program_.hidden) : nullptr};
+    StepResult result;
+    result.rows = sizes_.logits;
+    if (scored && program_.logits)
+      result.logits = f32(program_.logits), result.vocabulary = width(program_.logits);
+    if (scored && program_.hidden) result.hidden = f32(program_.hidden), result.dim = width(program_.hidden);
+    return result;
   }
 
   std::span<std::byte> bytes_of(Value v) const {
