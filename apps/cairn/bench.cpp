@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -19,6 +20,7 @@
 #include "program/launches.h"
 #include "program/trace.h"
 #include "terminal.h"
+#include "text/sampler.h"
 
 namespace cairn::app {
 namespace {
@@ -27,6 +29,8 @@ struct Options {
   ModelOptions model;
   std::vector<int64_t> prompts = {512}, answers = {128}, depths = {0};
   int64_t batch = 1, step_tokens = 0;
+  std::vector<std::string> draws = {"auto"};
+  text::SamplingParams sampling;
   bool exact = false;
   int repetitions = 3;
   std::string trace;
@@ -86,20 +90,20 @@ class Bench {
     });
   }
 
-  Row decode(int64_t tokens, int64_t depth) {
+  // draw: as the option.
+  Row decode(int64_t tokens, int64_t depth, std::string draw) {
     const int64_t batch = options_.batch;
-    Row row{batch == 1 ? fmt::format("tg{}", tokens) : fmt::format("tg{} x{}", tokens, batch),
-            tokens * batch,
-            depth,
-            {},
-            {},
-            0,
-            {}};
+    if (draw == "auto") draw = engine_.overlaps() && options_.trace.empty() ? "device" : "scores";
+    auto name = batch == 1 ? fmt::format("tg{}", tokens) : fmt::format("tg{} x{}", tokens, batch);
+    if (options_.draws.size() > 1) name += " " + draw;
+    Row row{name, tokens * batch, depth, {}, {}, 0, {}};
     return measure(std::move(row), [&](std::vector<kv::Sequence>& sequences, Row& r) {
       r.work = {};
       std::vector<std::vector<int32_t>> ids;
       for (int64_t b = 0; b < batch; ++b)
         ids.push_back(random_ids(tokens, engine_.model().vocabulary_size, uint64_t(b) + 2));
+      if (draw == "device") return decode_drawing(sequences, r, ids, depth);
+      auto samplers = make_samplers();
       for (int64_t t = 0; t < tokens; ++t) {
         std::vector<backends::SequenceStep> steps;
         for (int64_t b = 0; b < batch; ++b)
@@ -111,6 +115,18 @@ class Bench {
                            backends::RowClass::decode});
         const auto result = engine_.step(steps, trace());
         r.hash = hash_logits(result.logits, 64);
+        if (draw == "host" && t + 1 < tokens) {
+          const int64_t vocabulary = engine_.model().vocabulary_size;
+          std::atomic<int64_t> next{0};
+          engine_.pool().run([&](int) {
+            for (int64_t b = next++; b < batch; b = next++) {
+              auto& sampler = samplers[size_t(b)];
+              ids[size_t(b)][size_t(t) + 1] =
+                  sampler.sample({result.logits + b * vocabulary, size_t(vocabulary)});
+              sampler.accept(ids[size_t(b)][size_t(t) + 1]);
+            }
+          });
+        }
         count_work(r, batch, batch, depth + t);
       }
     });
@@ -119,6 +135,50 @@ class Bench {
   program::Trace recorded;
 
  private:
+  std::vector<text::Sampler> make_samplers() const {
+    std::vector<text::Sampler> samplers;
+    for (int64_t b = 0; b < options_.batch; ++b)
+      samplers.emplace_back(options_.sampling, int32_t(engine_.model().vocabulary_size), int(b));
+    return samplers;
+  }
+
+  // Every step is handed over before the tokens of the one ahead of it are known here.
+  void decode_drawing(std::vector<kv::Sequence>& sequences, Row& r,
+                      const std::vector<std::vector<int32_t>>& ids, int64_t depth) {
+    const int64_t batch = options_.batch, tokens = int64_t(ids.front().size());
+    auto samplers = make_samplers();
+    const auto finish = [&] {
+      const auto result = engine_.finish();
+      r.hash = hash_logits(reinterpret_cast<const float*>(result.tokens), batch);
+      for (int64_t b = 0; b < batch; ++b) {
+        auto& sampler = samplers[size_t(b)];
+        sampler.accept(sampler.drawn(result.tokens[b]));
+      }
+    };
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::vector<text::Draw> draws(static_cast<size_t>(batch));
+      std::vector<backends::SequenceStep> steps(static_cast<size_t>(batch));
+      for (size_t b = 0; b < steps.size(); ++b) {
+        auto draw = samplers[b].next_draw(t > 0 ? 1 : 0);
+        if (!draw || !engine_.draws(*draw))
+          fail(ErrorKind::unsupported, "this way to sample is the host's: take --draw host");
+        draws[b] = std::move(*draw);
+        auto& s = steps[b];
+        s.sequence = &sequences[b];
+        s.tokens = {ids[b].data(), 1};
+        s.logit_rows = 1;
+        s.rope_length = depth + tokens;
+        s.row_class = backends::RowClass::decode;
+        s.draw = &draws[b];
+        s.drawn_row = t > 0 ? int64_t(b) : -1;
+      }
+      engine_.enqueue(steps);
+      if (t > 0) finish();
+      count_work(r, batch, batch, depth + t);
+    }
+    finish();
+  }
+
   program::Trace* trace() { return options_.trace.empty() ? nullptr : &recorded; }
 
   void count_work(Row& row, int64_t tokens, int64_t logits, int64_t context) {
@@ -154,7 +214,7 @@ class Bench {
     }
     const auto after = engine_.times();
     row.host = {after.steps - before.steps, after.prepare - before.prepare, after.launch - before.launch,
-                after.wait - before.wait};
+                after.wait - before.wait, after.idle - before.idle};
     return row;
   }
 
@@ -178,7 +238,8 @@ nlohmann::ordered_json as_json(const Row& row, double ceiling_gb) {
   if (row.host.steps > 0)
     json["host_us_per_step"] = {{"prepare", 1e6 * row.host.prepare / double(row.host.steps)},
                                 {"launch", 1e6 * row.host.launch / double(row.host.steps)},
-                                {"wait", 1e6 * row.host.wait / double(row.host.steps)}};
+                                {"wait", 1e6 * row.host.wait / double(row.host.steps)},
+                                {"gpu_idle", 1e6 * row.host.idle / double(row.host.steps)}};
   return json;
 }
 
@@ -209,6 +270,7 @@ int run(const Options& options) {
   engine_options.cache_tokens = (longest + 32) * options.batch;  // each sequence may waste part of a page
   const double load_start = steady_seconds();
   engine::Engine engine(std::move(model), engine_options);
+  engine.measure_idle(true);
   const double load_seconds = steady_seconds() - load_start;
 
   const auto machine = plan::describe_machine();
@@ -228,7 +290,8 @@ int run(const Options& options) {
     for (const int64_t tokens : options.prompts)
       if (tokens > 0) rows.push_back(bench.prefill(tokens, depth));
     for (const int64_t tokens : options.answers)
-      if (tokens > 0) rows.push_back(bench.decode(tokens, depth));
+      if (tokens > 0)
+        for (const auto& draw : options.draws) rows.push_back(bench.decode(tokens, depth, draw));
   }
   if (!options.trace.empty()) {
     write_chrome_trace(bench.recorded, engine.program(), options.trace);
@@ -274,20 +337,23 @@ int run(const Options& options) {
                                      : "",
                         ceiling));
   if (const auto& split = engine.memory().split) write_out(describe(*split) + "\n\n");
-  write_out(fmt::format("{:<14}{:>8}{:>12}{:>10}{:>10}{:>12}{:>12}\n", "test", "depth", "tok/s", "spread",
+  write_out(fmt::format("{:<16}{:>8}{:>12}{:>10}{:>10}{:>12}{:>12}\n", "test", "depth", "tok/s", "spread",
                         "GB/s", "of read", "GFLOP/s"));
   for (const auto& row : rows) {
     const double seconds = median(row.seconds);
     const auto [low, high] = std::minmax_element(row.seconds.begin(), row.seconds.end());
     const double gb = double(row.work.bytes()) / seconds / 1e9;
-    write_out(fmt::format("{:<14}{:>8}{:>12.2f}{:>9.1f}%{:>10.2f}{:>11.1f}%{:>12.1f}\n", row.test, row.depth,
+    write_out(fmt::format("{:<16}{:>8}{:>12.2f}{:>9.1f}%{:>10.2f}{:>11.1f}%{:>12.1f}\n", row.test, row.depth,
                           double(row.tokens) / seconds, 100 * (*high - *low) / seconds, gb,
                           100 * gb / ceiling, double(row.work.operations) / seconds / 1e9));
     if (row.host.steps > 0)
       write_out(fmt::format(
-          "{:<14}{:>8}  a step on the host: {:.0f} us preparing, {:.0f} launching, {:.0f} waiting\n", "", "",
-          1e6 * row.host.prepare / double(row.host.steps), 1e6 * row.host.launch / double(row.host.steps),
-          1e6 * row.host.wait / double(row.host.steps)));
+          "{:<14}{:>8}  a step on the host: {:.0f} us preparing, {:.0f} launching, {:.0f} waiting; the GPU "
+          "idle "
+          "for {:.0f}\n",
+          "", "", 1e6 * row.host.prepare / double(row.host.steps),
+          1e6 * row.host.launch / double(row.host.steps), 1e6 * row.host.wait / double(row.host.steps),
+          1e6 * row.host.idle / double(row.host.steps)));
   }
   return 0;
 }
@@ -309,6 +375,15 @@ std::function<int()> setup(CLI::App& app) {
                  "most prompt tokens per step (default: 512 on the CPU, 2048 on a GPU)")
       ->check(CLI::Range(1, 65536));
   app.add_option("-r,--repetitions", o->repetitions, "runs of each test")->capture_default_str();
+  app.add_option("--draw", o->draws,
+                 "who draws a step's tokens: nobody (fixed tokens, scores copied to the host), the host, the "
+                 "device with steps overlapping; auto: the device where it can, else nobody")
+      ->check(CLI::IsMember({"auto", "scores", "host", "device"}))
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--temp", o->sampling.temperature, "temperature of what is drawn")->capture_default_str();
+  app.add_option("--top-k", o->sampling.top_k, "of what is drawn")->capture_default_str();
+  app.add_option("--top-p", o->sampling.top_p, "of what is drawn")->capture_default_str();
   app.add_option("--trace", o->trace, "write a Chrome/Perfetto trace and print a summary by instruction");
   app.add_flag("--exact", o->exact, "f32 arithmetic throughout (on a GPU: the plain kernels)");
   app.add_flag("--json", o->json, "machine-readable output");

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 #include <future>
 #include <optional>
 
 #include "backends/cuda/executor_step.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/steady_seconds.h"
 
 namespace cairn::cuda {
 namespace {
@@ -60,6 +62,8 @@ ExecutorNeeds executor_needs(const Program& program, std::span<const codecs::Sto
     needs.scratch += uint64_t(bounds.tokens * rope.rotary_dim * 4 + kArenaAlignment);
   needs.scratch += uint64_t(4 * kv.pages + 8 * bounds.tokens) * 4;
   if (!options.exact) needs.scratch += ExpertRoom::sizes(program, bounds).bytes();
+  needs.scratch += uint64_t(bounds.logits) *
+                   (sizeof(RowDraw) + sizeof(text::Edit) * uint64_t(Executor::most_edits(bounds)));
   return needs;
 }
 
@@ -82,10 +86,17 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
       layout_(std::make_unique<Inputs>(program, bounds, kv.config().pages)) {
   kv_memory_ = Buffer(device, size_t(device_kv_bytes(kv.config())));
   inputs_ = Buffer(device, size_t(layout_->words) * 4);
-  staging_ = PinnedBuffer(device, size_t(layout_->words) * 4);
   const int64_t vocabulary = program.logits ? program.width(program.logits) : 0,
                 dim = program.hidden ? program.width(program.hidden) : 0;
-  results_ = PinnedBuffer(device, size_t(bounds.logits * (vocabulary + dim)) * 4);
+  for (Slot& slot : slots_) {
+    slot.inputs = PinnedBuffer(device, size_t(layout_->words) * 4);
+    slot.results = PinnedBuffer(device, size_t(bounds.logits * (vocabulary + dim)) * 4);
+    slot.tokens = PinnedBuffer(device, size_t(bounds.logits + 6) * 4);
+    slot.done.emplace(device);
+  }
+  drawn_ = Buffer(device, size_t(bounds.logits) * 4);
+  stream_.fill(drawn_.address(), 0, drawn_.size());
+  clock_ = Buffer(device, 16);
   hidden_ = Buffer(device, size_t(bounds.logits * dim) * 4);
 
   int64_t rope_bytes = 0, embedding_bytes = 0;
@@ -106,8 +117,10 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
       constants.insert(constants.end(), slopes.begin(), slopes.end());
     }
     if (const auto* op = std::get_if<program::Embed>(&instruction.operation);
-        op && !weights_.table(op->table).on_device())
+        op && !weights_.table(op->table).on_device()) {
+      overlaps_ = false;
       embedding_bytes = std::max(embedding_bytes, bounds.tokens * program.width(op->y) * 4);
+    }
   }
   ropes_ = Buffer(device, size_t(rope_bytes));
   embeddings_ = PinnedBuffer(device, size_t(embedding_bytes));
@@ -197,8 +210,9 @@ void Executor::prepare_fast_kernels() {
     attention_kinds_[i] = int(same - kinds.begin());
     if (same == kinds.end()) kinds.push_back(kind);
   }
-  auto variants = Step(*this, {}).variants();
+  auto variants = Step(*this, {}, slots_[0], true).variants();
   for (auto& v : page_variants(device_.facts().capability)) variants.push_back(std::move(v));
+  for (auto& v : sample_stock(device_.facts().capability)) variants.push_back(std::move(v));
   AttentionLimits limits;
   limits.rows = bounds_.tokens;
   limits.decode_rows = std::min(bounds_.tokens, bounds_.logits);
@@ -235,13 +249,50 @@ program::Stage Executor::stage(size_t index) const {
 }
 
 StepResult Executor::run(std::span<const SequenceStep> sequences, program::Trace* trace) {
-  Step step(*this, sequences);
+  assert(under_way_.empty());
+  Step step(*this, sequences, slots_[next_slot_], true);
   step.begin(trace);
   return step.run(0);
 }
 
+void Executor::enqueue(std::span<const SequenceStep> sequences) {
+  assert(under_way_.size() < std::size(slots_));
+  if (!overlaps_ && !under_way_.empty()) under_way_.back()->done->synchronize();
+  Slot& slot = slots_[next_slot_];
+  Step step(*this, sequences, slot, false);
+  step.begin(nullptr);
+  step.enqueue(0);
+  under_way_.push_back(&slot);
+  next_slot_ = 1 - next_slot_;
+}
+
+StepResult Executor::finish() {
+  assert(!under_way_.empty());
+  Slot& slot = *under_way_.front();
+  under_way_.erase(under_way_.begin());
+  const double start = steady_seconds();
+  try {
+    slot.done->synchronize();
+  } catch (const Error&) {
+    stream_.synchronize();  // fails too, and says more
+    throw;
+  }
+  times_.wait += steady_seconds() - start;
+  if (slot.timed) {
+    uint64_t clock[2];
+    std::memcpy(clock, slot.tokens.as<int32_t>() + clock_word(), sizeof clock);
+    if (last_end_ != 0 && clock[0] > last_end_) times_.idle += 1e-9 * double(clock[0] - last_end_);
+    last_end_ = clock[1];
+  }
+  return slot.result;
+}
+
+bool Executor::draws(const text::Draw& how) const {
+  return cuda::draws(how) && how.mask.empty() && int64_t(how.edits.size()) <= most_edits(bounds_);
+}
+
 void Executor::begin_stages(std::span<const SequenceStep> sequences, program::Trace* trace) {
-  step_ = std::make_unique<Step>(*this, sequences);
+  step_ = std::make_unique<Step>(*this, sequences, slots_[next_slot_], true);
   step_->begin(trace);
 }
 StepResult Executor::run_stage(size_t stage) { return step_->run(stage); }

@@ -5,6 +5,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/model_weights.h"
 #include "backends/cuda/pages.h"
+#include "backends/cuda/sample.h"
 #include "program/arena.h"
 
 namespace cairn::cuda {
@@ -45,6 +47,12 @@ class Executor final : public backends::PartExecutor {
   ~Executor() override;
 
   backends::StepResult run(std::span<const backends::SequenceStep>, program::Trace* trace = nullptr) override;
+  void enqueue(std::span<const backends::SequenceStep>) override;
+  backends::StepResult finish() override;
+  bool overlaps() const override { return overlaps_; }
+  bool draws(const text::Draw&) const override;
+  // Tokens whose scores a row may change before it is drawn: longer lists are the host's.
+  static int64_t most_edits(const program::Bounds&);
   // Parts: rows of class decode lie first on the device, also when the caller's do not.
   void begin_stages(std::span<const backends::SequenceStep>, program::Trace* trace) override;
   backends::StepResult run_stage(size_t stage) override;
@@ -59,6 +67,7 @@ class Executor final : public backends::PartExecutor {
   backends::KernelTimes kernel_times() const override {
     return {kernels_.compiled(), kernels_.prepare_seconds()};
   }
+  void measure_idle(bool on) override { measure_idle_ = on, last_end_ = 0; }
 
  private:
   class Step;
@@ -68,6 +77,16 @@ class Executor final : public backends::PartExecutor {
   program::Stage stage(size_t index) const;  // a whole program is one
   bool is_wide(const Form&) const;           // answers' rows times a weight in this form: as prompts'
   struct Inputs;
+  // What the host writes and reads of one step; there are two, so that a step can be prepared while another
+  // runs.
+  struct Slot {
+    PinnedBuffer inputs, results, tokens;
+    std::optional<Event> done;
+    backends::StepResult result;
+    bool timed = false;
+  };
+  // Where a slot's tokens end and the two times begin.
+  int64_t clock_word() const { return (bounds_.logits + 1) / 2 * 2; }
 
   const program::Program& program_;
   kv::KvPool& kv_;
@@ -80,8 +99,15 @@ class Executor final : public backends::PartExecutor {
   std::vector<Element> elements_;
   program::ArenaPlan plan_;
   Buffer arena_, gated_, hidden_, kv_memory_, inputs_, ropes_;
+  Buffer drawn_, clock_;  // tokens by row of scores; when the step began and ended, in nanoseconds
   std::unique_ptr<Inputs> layout_;
-  PinnedBuffer staging_, results_, embeddings_;
+  Slot slots_[2];
+  std::vector<Slot*> under_way_;  // oldest first
+  int next_slot_ = 0;
+  bool overlaps_ = true;  // every embedding is looked up on the device
+  bool measure_idle_ = false;
+  uint64_t last_end_ = 0;  // of the device's clock; 0: not known
+  PinnedBuffer embeddings_;
   std::vector<Address> frequencies_, slopes_;  // of the rope tables; of the ALiBi attentions
   backends::StepTimes times_;
   Buffer constants_, unpacked_, converted_;
@@ -92,8 +118,8 @@ class Executor final : public backends::PartExecutor {
   std::vector<int> attention_kinds_;
   std::unique_ptr<PageMover> pages_;
   std::unique_ptr<AttentionEngine> attention_;  // null: the plain kernels
-  // One graph per shape of step: (stage, rows, 4 * logit rows + AttentionEngine::launches()).
-  using Shape = std::array<int64_t, 3>;
+  // One graph per shape of step: stage, rows, logit rows, and what else it does.
+  using Shape = std::array<int64_t, 4>;
   std::map<Shape, Graph> graphs_;
   std::set<Shape> graphs_seen_;
 

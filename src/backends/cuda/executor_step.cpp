@@ -23,11 +23,14 @@ Executor::Inputs::Inputs(const program::Program& program, const program::Bounds&
     at += round_up(count, 64);
     return begin;
   };
+  edits = place(bounds.logits * most_edits(bounds) * int64_t(sizeof(text::Edit) / 4));
   ids = place(bounds.tokens);
+  from = place(bounds.tokens);
   positions = place(bounds.tokens);
   sequence_of = place(bounds.tokens);
   starts = place(bounds.tokens);
   logit_rows = place(bounds.logits);
+  draws = place(bounds.logits * int64_t(sizeof(RowDraw) / 4));
   for (const auto& rope : program.ropes)
     rope_frequencies.push_back(
         depends_on_length(rope.scaling) ? place(bounds.tokens * (rope.rotary_dim / 2 + 1)) : -1);
@@ -37,9 +40,23 @@ Executor::Inputs::Inputs(const program::Program& program, const program::Bounds&
   words = at;
 }
 
-Executor::Step::Step(Executor& e, std::span<const SequenceStep> sequences)
-    : e_(e), program_(e.program_), sequences_(sequences), launch_(e.kernels_, e.stream_) {
+int64_t Executor::most_edits(const program::Bounds& bounds) {
+  return std::clamp<int64_t>((int64_t{1} << 18) / bounds.logits, 64, 4096);
+}
+
+Executor::Step::Step(Executor& e, std::span<const SequenceStep> sequences, Slot& slot, bool scores_only)
+    : e_(e),
+      program_(e.program_),
+      sequences_(sequences),
+      slot_(slot),
+      scores_only_(scores_only),
+      launch_(e.kernels_, e.stream_),
+      sampler_(e.kernels_) {
   for (const auto& s : sequences) {
+    if (!scores_only) {
+      draws_ |= s.draw != nullptr;
+      feeds_ |= s.drawn_row >= 0 && e.overlaps_;
+    }
     sizes_.tokens += int64_t(s.tokens.size());
     sizes_.logits += s.logit_rows;
     if (s.row_class == RowClass::decode) decode_rows_ += int64_t(s.tokens.size());
@@ -76,14 +93,15 @@ void Executor::Step::begin(program::Trace* trace) {
   if (!trace) e_.times_.prepare += steady_seconds() - start;
 }
 
-StepResult Executor::Step::run(size_t index) {
+void Executor::Step::enqueue(size_t index) {
   const program::Stage stage = e_.stage(index);
   const double start = steady_seconds();
   after_copy_ = true;
   Graph* graph = nullptr;
   if (only_answers() && !trace_) {
-    const Shape shape{int64_t(index), sizes_.tokens,
-                      sizes_.logits * 4 + (e_.attention_ ? e_.attention_->launches() : 0)};
+    const Shape shape{int64_t(index), sizes_.tokens, sizes_.logits,
+                      draws_ + 2 * feeds_ + 4 * e_.measure_idle_ +
+                          8 * int64_t(e_.attention_ ? e_.attention_->launches() : 0)};
     graph = &e_.graphs_[shape];
     // The first step of a shape runs as it is (kernels are found, memory is warm), the second is recorded.
     if (!*graph && !e_.graphs_seen_.insert(shape).second)
@@ -95,10 +113,19 @@ StepResult Executor::Step::run(size_t index) {
     graph->launch(e_.stream_);
   else
     launch_stage(stage);
-  const double launched = steady_seconds();
+  if (is_last(stage)) download();
+  slot_.done->record(e_.stream_);
+  slot_.result = result(is_last(stage));
+  slot_.timed = e_.measure_idle_ && !trace_;
+  if (!trace_) e_.times_.add({is_last(stage) ? 1 : 0, 0, steady_seconds() - start, 0, 0});
+}
+
+StepResult Executor::Step::run(size_t stage) {
+  enqueue(stage);
+  const double start = steady_seconds();
   e_.stream_.synchronize();
-  if (!trace_) e_.times_.add({is_last(stage) ? 1 : 0, 0, launched - start, steady_seconds() - launched});
-  return is_last(stage) ? result() : StepResult{sizes_.logits, nullptr, nullptr};
+  if (!trace_) e_.times_.wait += steady_seconds() - start;
+  return slot_.result;
 }
 
 void Executor::Step::hand_in(Value v, const std::byte* rows) {
@@ -112,11 +139,17 @@ const std::byte* Executor::Step::hand_out(Value v) {
   return e_.handover_.take_out(v, order_of(v), row_bytes(v));
 }
 
-StepResult Executor::Step::result() const {
-  auto* logits = e_.results_.as<float>();
-  return {sizes_.logits, sizes_.logits > 0 && program_.logits ? logits : nullptr,
-          sizes_.logits > 0 && program_.hidden && decode_rows_ < sizes_.tokens ? logits + logits_words()
-                                                                               : nullptr};
+StepResult Executor::Step::result(bool scored) const {
+  StepResult r;
+  r.rows = sizes_.logits;
+  if (!scored || sizes_.logits == 0) return r;
+  if (program_.logits) r.vocabulary = width(program_.logits);
+  if (program_.hidden) r.dim = width(program_.hidden);
+  auto* logits = slot_.results.as<float>();
+  if (program_.logits) r.logits = logits;
+  if (program_.hidden && decode_rows_ < sizes_.tokens) r.hidden = logits + logits_words();
+  r.tokens = slot_.tokens.as<int32_t>();
+  return r;
 }
 
 size_t Executor::Step::row_bytes(Value v) const {
@@ -137,7 +170,7 @@ Operand Executor::Step::at(Value v) const {
 
 // Rows of class decode come first; scores keep the caller's order.
 void Executor::Step::upload_inputs() {
-  auto* words = e_.staging_.as<int32_t>();
+  auto* words = slot_.inputs.as<int32_t>();
   const Inputs& in = *e_.layout_;
   int64_t row = 0, sequence = 0, page = 0;
   std::vector<int64_t>& first_row = rows_.first_row;
@@ -150,6 +183,9 @@ void Executor::Step::upload_inputs() {
       first_row[i] = row;
       for (size_t t = 0; t < s.tokens.size(); ++t, ++row) {
         words[in.ids + row] = s.tokens[t];
+        words[in.from + row] = feeds_ ? int32_t(s.drawn_row) : -1;
+        if (s.drawn_row >= 0 && !feeds_ && !scores_only_)  // known: the step before has been waited for
+          words[in.ids + row] = std::max(e_.under_way_.back()->tokens.as<int32_t>()[s.drawn_row], int32_t{0});
         words[in.positions + row] = int32_t(s.position + int64_t(t));
         words[in.sequence_of + row] = int32_t(sequence);
       }
@@ -183,7 +219,8 @@ void Executor::Step::upload_inputs() {
     for (int64_t r = end - sequences_[i].logit_rows; r < end; ++r)
       words[in.logit_rows + scored++] = int32_t(r);
   }
-  e_.stream_.upload(e_.inputs_.address(), words, size_t(in.tables + page) * 4);
+  if (draws_) describe_draws();
+  e_.stream_.upload(input(in.ids), words + in.ids, size_t(in.tables + page - in.ids) * 4);
   if (e_.attention_) {
     e_.attention_->plan(attention_plan_, classes_);
     e_.attention_->upload(e_.stream_);
@@ -192,13 +229,29 @@ void Executor::Step::upload_inputs() {
     if (const auto* op = std::get_if<program::Embed>(&instruction.operation)) decode_embeddings(*op);
 }
 
+void Executor::Step::describe_draws() {
+  const Inputs& in = *e_.layout_;
+  auto* words = slot_.inputs.as<int32_t>();
+  auto* rows = reinterpret_cast<RowDraw*>(words + in.draws);
+  auto* edits = reinterpret_cast<text::Edit*>(words + in.edits);
+  int32_t count = 0;
+  for (const auto& s : sequences_) {
+    for (int64_t r = 0; r < s.logit_rows; ++r) *rows++ = s.draw ? row_draw(*s.draw, count, -1) : RowDraw{};
+    if (!s.draw) continue;
+    assert(s.logit_rows == 1 && e_.draws(*s.draw));
+    std::copy(s.draw->edits.begin(), s.draw->edits.end(), edits + count);
+    count += int32_t(s.draw->edits.size());
+  }
+  e_.stream_.upload(input(in.edits), edits, size_t(count) * sizeof(text::Edit));
+}
+
 // Rows of a table that the device does not hold are decoded here and travel with the step.
 void Executor::Step::decode_embeddings(const program::Embed& op) {
   const auto& table = e_.weights_.table(op.table);
   if (table.on_device()) return;
   assert(e_.elements_[size_t(op.y.id)] == Element::f32);
   const int32_t* ids =
-      e_.staging_.as<int32_t>() + (op.ids == program_.positions ? e_.layout_->positions : e_.layout_->ids);
+      slot_.inputs.as<int32_t>() + (op.ids == program_.positions ? e_.layout_->positions : e_.layout_->ids);
   const auto& codec = codecs::codec(table.stored->codec);
   const auto row_bytes = *codecs::row_bytes(codec, uint64_t(table.cols));
   auto* to = e_.embeddings_.as<float>();
@@ -219,6 +272,10 @@ void Executor::Step::launch_stage(const program::Stage& stage) {
 void Executor::Step::prepare() {
   e_.stream_.mark("the step's inputs");
   launch_.overlap = false;
+  if (e_.measure_idle_ && !trace_) sampler_.note_time(e_.stream_, e_.clock_.address());
+  if (feeds_)
+    sampler_.take_drawn(e_.stream_, input(e_.layout_->ids), input(e_.layout_->from), e_.drawn_.address(),
+                        sizes_.tokens, false);
   for (size_t r = 0; r < program_.ropes.size(); ++r) {
     const int64_t half = program_.ropes[r].rotary_dim / 2, own = e_.layout_->rope_frequencies[r];
     launch_.rope_table(input(e_.layout_->positions), own < 0 ? 0 : input(e_.layout_->sequence_of),
@@ -249,13 +306,46 @@ void Executor::Step::finish_stage(const program::Stage& stage) {
     assert(e_.elements_[size_t(v.id)] == Element::f32);
     if (count(v) > 0) e_.stream_.download(e_.handover_.out(v), at(v).address, size_t(count(v)) * 4);
   }
-  if (stage.end == int32_t(program_.instructions.size())) download();
+  if (!is_last(stage)) return;
+  if (draws_) draw();
+  if (e_.measure_idle_ && !trace_) sampler_.note_time(e_.stream_, e_.clock_.address() + 8);
 }
 
+// Tokens of the rows that are drawn, for the host and for the next step's inputs.
+void Executor::Step::draw() {
+  e_.stream_.mark("drawing tokens");
+  const Inputs& in = *e_.layout_;
+  SampleCall c;
+  c.scores = at(program_.logits).address;
+  c.rows = sizes_.logits, c.vocabulary = width(program_.logits);
+  c.draws = input(in.draws), c.edits = input(in.edits);
+  c.ids = input(in.ids), c.logit_rows = input(in.logit_rows);
+  c.tokens = e_.drawn_.address();
+  c.overlap_previous = launch_.overlap;
+  sampler_.sample(e_.stream_, c);
+}
+
+// Not part of a graph: which rows' scores are wanted changes from step to step.
 void Executor::Step::download() {
+  if (e_.measure_idle_ && !trace_)
+    e_.stream_.download(slot_.tokens.as<int32_t>() + e_.clock_word(), e_.clock_.address(), 16);
   if (sizes_.logits == 0 || !program_.logits) return;
   e_.stream_.mark("the step's results");
-  e_.stream_.download(e_.results_.data(), at(program_.logits).address, size_t(logits_words()) * 4);
+  // Scores of rows that are not drawn, those that lie together at once.
+  const int64_t row_words = width(program_.logits);
+  int64_t row = 0, first = 0;
+  const auto send = [&](int64_t end) {
+    if (end > first)
+      e_.stream_.download(slot_.results.as<float>() + first * row_words,
+                          at(program_.logits).address + Address(first * row_words) * 4,
+                          size_t((end - first) * row_words) * 4);
+  };
+  for (const auto& s : sequences_) {
+    if (s.draw && !scores_only_) send(row), first = row + s.logit_rows;
+    row += s.logit_rows;
+  }
+  send(row);
+  if (draws_) e_.stream_.download(slot_.tokens.data(), e_.drawn_.address(), size_t(sizes_.logits) * 4);
   if (decode_rows_ == sizes_.tokens || !program_.hidden) return;
   const Operand hidden = at(program_.hidden);
   Address from = hidden.address;
@@ -265,7 +355,7 @@ void Executor::Step::download() {
     launch_.overlap = false;
     launch_.convert(hidden, {from, Element::f32}, words);
   }
-  e_.stream_.download(e_.results_.as<float>() + logits_words(), from, size_t(words) * 4);
+  e_.stream_.download(slot_.results.as<float>() + logits_words(), from, size_t(words) * 4);
 }
 
 void Executor::Step::run_traced(const program::Stage& stage) {

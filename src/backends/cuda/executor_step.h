@@ -20,35 +20,40 @@ Element plain_cache_element(const kv::KvConfig&);
 struct Executor::Inputs {
   Inputs(const program::Program&, const program::Bounds&, int64_t pages);
 
-  int64_t ids, positions, sequence_of, starts, logit_rows, tables, words;
+  int64_t ids, from, positions, sequence_of, starts, logit_rows, draws, edits, tables, words;
   std::vector<int64_t> rope_frequencies;  // per rope table: offset of per-sequence lists, or -1
   int64_t table_words;
 };
 
 class Executor::Step {
  public:
-  Step(Executor&, std::span<const backends::SequenceStep>);
+  // scores_only: what the sequences say of drawing is not looked at.
+  Step(Executor&, std::span<const backends::SequenceStep>, Slot&, bool scores_only);
 
   // The modules of all products and lookups, as a step of both classes would ask for them.
   std::vector<Variant> variants();
 
   // Hands the step's inputs over. The trace, if any, gets the times of the stages that follow.
   void begin(program::Trace*);
-  // Hands the stage over and waits for it.
+  // Hands the stage over; slot.done and slot.result say when it has ended and what it computed.
+  void enqueue(size_t stage);
+  // The same, and waits.
   backends::StepResult run(size_t stage);
   void hand_in(program::Value, const std::byte* rows);
   const std::byte* hand_out(program::Value);
 
  private:
   void upload_inputs();
+  void describe_draws();
   void decode_embeddings(const program::Embed&);
   void launch_stage(const program::Stage&);
   void prepare();
   void launch(size_t instruction);
   void finish_stage(const program::Stage&);
+  void draw();
   void download();
   void run_traced(const program::Stage&);
-  backends::StepResult result() const;
+  backends::StepResult result(bool scored) const;
 
   int64_t rows(program::Value v) const { return sizes_.of(program_.info(v).shape.front()); }
   int64_t width(program::Value v) const { return program_.width(v); }
@@ -100,12 +105,16 @@ class Executor::Step {
   Executor& e_;
   const program::Program& program_;
   std::span<const backends::SequenceStep> sequences_;
+  Slot& slot_;
+  bool scores_only_ = false;
+  bool draws_ = false, feeds_ = false;  // tokens are drawn; tokens of the step before are fed
   program::Bounds sizes_;
   int64_t decode_rows_ = 0;
   attention::AttentionPlan attention_plan_;
   std::vector<backends::RowClass> classes_;
   std::vector<Variant>* collected_ = nullptr;
   RowLauncher launch_;
+  SampleLauncher sampler_;
   std::vector<Address> rope_tables_;
   size_t instruction_ = 0;
   program::Value converted_of_;  // whose bf16 copy the running instruction has made

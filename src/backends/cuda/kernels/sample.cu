@@ -99,8 +99,8 @@ struct Shared {
   u32 own_count;
   u64 few[kFew];
   u64 values[kFew];
-  u64 found_key, found_sum;
-  int bin;
+  u64 found_key, found_sum, share;
+  u32 bin;
 };
 
 class Row {
@@ -261,7 +261,7 @@ class Row {
     for (;;) {
       const int shift = fine ? max(0, 64 - __clzll(most - least) - 11) : 0;
       for (int b = int(threadIdx.x); b < kBins; b += THREADS) s_.low[b] = s_.high[b] = 0;
-      if (threadIdx.x == 0) s_.own_count = 0, s_.bin = -1;
+      if (threadIdx.x == 0) s_.own_count = 0;
       __syncthreads();
       each([&](int i, float score) {
         const u64 v = value(order, score);
@@ -272,12 +272,8 @@ class Row {
         if (high) atomicAdd(&s_.high[b], high);
       });
       all_meet();
-      before = find_bin(goal, before);
-      const int b = s_.bin;
-      if (b < 0) {
-        all_meet();  // others may still read these bins
-        return 0;
-      }
+      const int b = find_bin(goal, before);
+      if (b < 0) return 0;  // all have read the bins
       if (fine) {
         least += u64(b) << shift;
         most = min(most, least + ((u64(1) << shift) - 1));
@@ -303,21 +299,24 @@ class Row {
     return order == kById ? u64(u32(~i)) : key(score, i);
   }
 
-  // The bin, from the last one down, in which the sum of `before` and all blocks' bins reaches the goal, into
-  // s_.bin; returns the sum before it.
-  DEVICE u64 find_bin(u64 goal, u64 before) {
-    constexpr int kEach = kBins / THREADS;
+  // The bin, from the last one down, in which the sum of `before` and all blocks' bins reaches the goal, or
+  // -1; `before` becomes the sum before it. Every block adds up a share of the bins.
+  DEVICE int find_bin(u64 goal, u64& before) {
+    constexpr int kShare = kBins / CLUSTER, kEach = (kShare + THREADS - 1) / THREADS;
+    const int rank = int(my_rank()), last = kBins - 1 - rank * kShare;
     u64 bins[kEach], own = 0;
 #pragma unroll
     for (int j = 0; j < kEach; ++j) {
-      const int b = kBins - 1 - (int(threadIdx.x) * kEach + j);
+      const int at = int(threadIdx.x) * kEach + j;
       bins[j] = 0;
+      if (at < kShare) {
 #pragma unroll
-      for (u32 r = 0; r < CLUSTER; ++r)
-        bins[j] += (u64(read32(&s_.high[b], r)) << 32) + read32(&s_.low[b], r);
+        for (u32 r = 0; r < CLUSTER; ++r)
+          bins[j] += (u64(read32(&s_.high[last - at], r)) << 32) + read32(&s_.low[last - at], r);
+      }
       own += bins[j];
     }
-    u64 upto = own;  // over the threads before this one, and it
+    u64 upto = own;  // over the threads of the warp before this one, and it
 #pragma unroll
     for (int d = 1; d < 32; d <<= 1) {
       const u64 other =
@@ -326,18 +325,35 @@ class Row {
     }
     if (threadIdx.x % 32 == 31) s_.parts[threadIdx.x / 32] = upto;
     __syncthreads();
-    u64 sum = before + upto - own;
-    for (u32 w = 0; w < threadIdx.x / 32; ++w) sum += s_.parts[w];
-#pragma unroll
-    for (int j = 0; j < kEach; ++j) {
-      if (sum < goal && sum + bins[j] >= goal) {
-        s_.bin = kBins - 1 - (int(threadIdx.x) * kEach + j);
-        s_.found_sum = sum;
-      }
-      sum += bins[j];
+    u64 inside = upto - own, share = 0;
+    for (u32 w = 0; w < THREADS / 32; ++w) {
+      if (w == threadIdx.x / 32) inside += share;
+      share += s_.parts[w];
     }
-    __syncthreads();
-    return s_.found_sum;
+    if (threadIdx.x == 0) s_.share = share;
+    all_meet();
+    int owner = -1;
+    u64 sum = before, start = 0;
+#pragma unroll
+    for (int r = 0; r < CLUSTER; ++r) {
+      const u64 of_r = read64(&s_.share, u32(r));
+      if (r == rank) start = sum;
+      if (owner < 0 && sum + of_r >= goal) owner = r;
+      sum += of_r;
+    }
+    if (owner < 0) return -1;
+    if (rank == owner) {
+      u64 here = start + inside;
+#pragma unroll
+      for (int j = 0; j < kEach; ++j) {
+        if (here < goal && here + bins[j] >= goal)
+          s_.bin = u32(last - (int(threadIdx.x) * kEach + j)), s_.found_sum = here;
+        here += bins[j];
+      }
+    }
+    all_meet();
+    before = read64(&s_.found_sum, u32(owner));
+    return int(read32(&s_.bin, u32(owner)));
   }
 
   // The tokens that all blocks gathered, one by one.
