@@ -160,7 +160,7 @@ void Service::take_loaded() {
 void Service::remember(Sequence& s, bool ends) {
   if (!prefixes_ || !s.job->request.reuse || s.job->request.embed || s.cache.length() == 0) return;
   const auto variant = s.variant(length_matters_);
-  const int64_t all = s.cache.length(), exact = rows_alike_ ? all : s.exact;
+  const int64_t all = s.cache.length() - s.fed_ahead, exact = rows_alike_ ? all : s.exact;
   // Where only exact rows are taken, others would lie there for nobody.
   prefixes_->insert(std::span(s.known).first(size_t(rows_alike_ ? all : exact)), s.cache,
                     {variant, exact, ends && rows_alike_});

@@ -78,6 +78,7 @@ struct Service::Sequence {
   int64_t reused = 0;
   int64_t exact = 0;  // leading tokens that were computed as a prompt's, or whose bits are the same
   int preemptions = 0;
+  int64_t fed_ahead = 0;   // tokens in `cache` of a step behind the one that is looked at
   kv::Spill::Kept kept;    // its pages in host memory, while it waits after a preemption
   int64_t kept_exact = 0;  // what `exact` was
   int64_t reusable = 0;    // tokens that need not be computed if it is admitted, as looked up lately
@@ -86,6 +87,7 @@ struct Service::Sequence {
   // Of the step that has just run.
   std::optional<Finish> finish;
   std::optional<Error> error;
+  bool ended = false;                  // and told so by the step that saw it
   double gap = -1, waited_first = -1;  // for the histograms; negative: none
 };
 

@@ -244,6 +244,7 @@ void Service::end(Sequence& s) {
   if (s.job->request.embed && e.finish == Finish::end_of_turn) e.embedding = s.pooled.result();
   s.job->listener->on_end(e);
   s.job->prompt_read |= s.answer == 0;
+  s.cache.truncate(s.cache.length() - s.fed_ahead);
   if (s.error)
     s.cache.release();  // who knows what its pages hold
   else
@@ -298,9 +299,7 @@ void Service::apply_preemptions() {
 // Turns the plan's shares into the step's rows, admitting those that waited. A policy is trusted to be fair,
 // not to be right: what does not fit is cut.
 void Service::fill_step() {
-  step_.clear();
-  shares_.clear();
-  shape_ = {};
+  step_ = {};
   const int64_t page_tokens = engine_.kv().config().page_tokens;
   // Rows of scores: one for a sequence whose known tokens will all be computed, all rows of an embedding.
   int64_t rows_left = engine_.bounds().logits, tokens_left = engine_.bounds().tokens;
@@ -351,109 +350,18 @@ void Service::fill_step() {
     step.logit_rows = rows;
     step.rope_length = s.max_tokens();
     step.row_class = prompt ? backends::RowClass::prompt : backends::RowClass::decode;
-    step_.push_back(&s);
-    shares_.push_back(step);
+    step_.sequences.push_back(&s);
+    step_.shares.push_back(step);
     if (!prompt && count == 1)
-      ++shape_.decode_rows;
+      ++step_.shape.decode_rows;
     else
-      shape_.prompt_tokens += count, shape_.prompt_pairs += count * position + count * (count + 1) / 2;
-    shape_.context += position + count;
+      step_.shape.prompt_tokens += count,
+          step_.shape.prompt_pairs += count * position + count * (count + 1) / 2;
+    step_.shape.context += position + count;
     if (prompt && s.exact == position) s.exact += count;
   }
   const int64_t missing = pages_taken_ - engine_.kv().free_pages();
   if (missing > 0) prefixes_->reclaim(missing);
-}
-
-// What a step's scores mean for one sequence: its next token, or a part of an embedding. On a thread of the
-// pool.
-void Service::advance(Sequence& s, const float* hidden, std::span<float> scores, int64_t rows) try {
-  s.gap = s.waited_first = -1;
-  if (rows == 0) return;
-  if (s.job->request.embed) {
-    // From the first token on, for the second time after a preemption.
-    if (s.cache.length() == rows) s.pooled = models::PooledRows(engine_.model().pooling);
-    s.pooled.add(hidden, rows, engine_.model().hidden_size);
-    if (s.left() == 0) s.finish = Finish::end_of_turn;
-    return;
-  }
-  if (s.mask_ready.valid()) s.mask_ready.get();
-  const auto written = s.writer.next(scores);
-  if (s.mask && !written.finish) s.prepare_mask(masks_);  // while the next step runs
-  if (written.token) {
-    const double now = steady_seconds();
-    s.known.push_back(*written.token);
-    if (s.first_token == 0)
-      s.first_token = now, s.waited_first = now - s.job->submitted;
-    else
-      s.gap = now - s.last_token;
-    s.last_token = now;
-  }
-  Piece piece;
-  piece.answer = s.answer;
-  piece.computed = step_computed_;
-  piece.text = written.text;
-  if (written.token) {
-    piece.tokens = {&*written.token, 1};
-    if (s.job->request.sampling.logprobs > 0) piece.logprobs = s.writer.top_logprobs();
-  }
-  if (!piece.text.empty() || !piece.tokens.empty()) s.job->listener->on_piece(piece);
-  s.finish = written.finish;
-} catch (const Error& e) {
-  s.error = e;
-}
-
-void Service::run_step() {
-  const double expected = policy_->predict(shape_);
-  const double began = steady_seconds();
-  step_began_ = began;
-  backends::StepResult result;
-  try {
-    result = engine_.step(shares_);
-  } catch (const Error& e) {
-    for (auto* s : step_) s->error = e;
-  }
-  step_computed_ = steady_seconds();
-  const double seconds = step_computed_ - began;
-  if (!step_.front()->error) {
-    const auto vocabulary = size_t(engine_.model().vocabulary_size);
-    const auto dim = size_t(engine_.model().hidden_size);
-    first_row_.clear();
-    for (size_t i = 0, row = 0; i < step_.size(); row += size_t(shares_[i++].logit_rows))
-      first_row_.push_back(row);
-    std::atomic<size_t> next{0};
-    engine_.pool().run([&](int) {
-      for (size_t i = next++; i < step_.size(); i = next++) {
-        const size_t row = first_row_[i];
-        advance(*step_[i], result.hidden ? result.hidden + row * dim : nullptr,
-                result.logits ? std::span(result.logits + row * vocabulary, vocabulary) : std::span<float>(),
-                shares_[i].logit_rows);
-      }
-    });
-    drawing_ += steady_seconds() - step_computed_;
-    policy_->measured(shape_, seconds);
-    count_step(seconds, expected);
-  }
-  for (auto* s : step_) {
-    // The prompt is read: others may begin where it ends.
-    if (s->waited_first >= 0) remember(*s, false), s->job->prompt_read = true;
-    if (s->error || s->finish) end(*s);
-  }
-  step_began_ = 0;
-  step_ended_ = steady_seconds();
-}
-
-void Service::count_step(double seconds, double expected) {
-  const std::lock_guard lock(stats_mutex_);
-  for (size_t i = 0; i < step_.size(); ++i) {
-    const Sequence& s = *step_[i];
-    if (s.gap >= 0) stats_.between_tokens.add(s.gap);
-    if (s.waited_first >= 0) stats_.first_token.add(s.waited_first);
-    stats_.answer_tokens += s.gap >= 0 || s.waited_first >= 0;
-    stats_.computed_tokens += shares_[i].tokens.size();
-  }
-  ++stats_.steps;
-  stats_.step.add(seconds);
-  if (expected > 0) stats_.predicted_step.add(expected);
 }
 
 void Service::loop() {
@@ -472,13 +380,13 @@ void Service::loop() {
     apply_preemptions();
     fill_step();
     planning_ += steady_seconds() - began;
-    if (step_.empty()) {  // a policy may wait, for a batch to gather say, but never without an end
+    if (step_.sequences.empty()) {  // a policy may wait, for a batch to gather say, but never without an end
       if (store_) store_->drop_queued();
       std::unique_lock lock(mutex_);
       wake_.wait_for(lock, kIdle);
       continue;
     }
-    run_step();
+    run_steps();
     retire();
   }
   // What was computed is worth some seconds of a shutdown.

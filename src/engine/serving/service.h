@@ -30,6 +30,9 @@ struct ServiceOptions {
   bool reuse_prefixes = true;  // keep computed pages for prompts that begin alike
   // Where computed pages are kept across restarts; an empty folder: nowhere. They hold the prompts' tokens.
   kv::PageStoreOptions store = {};
+  // Whether tokens are drawn where the scores are and steps enqueued ahead of them; absent: where the
+  // engine's steps overlap with the host's work. The answers are the same.
+  std::optional<bool> overlap = {};
   // Host memory for the pages of preempted answers. For pages in a GPU's memory; 0: they are computed again.
   uint64_t spill_bytes = 0;
 };
@@ -114,8 +117,20 @@ class Service {
   void release(Sequence&);
   int64_t pages_at_hand() const;
   void fill_step();
-  void run_step();
-  void advance(Sequence&, const float* hidden, std::span<float> scores, int64_t rows);
+  struct Step {
+    std::vector<Sequence*> sequences;
+    std::vector<backends::SequenceStep> shares;
+    std::vector<std::optional<text::Draw>> draws;  // absent: the scores are wanted, or none
+    bool all_drawn = false;                        // every share gives one token
+    StepShape shape;
+  };
+  void run_steps();
+  bool enqueue_step(Step&, int ahead);
+  bool fill_next();
+  void describe_draws(Step&, int ahead) const;
+  void finish_step(const backends::StepResult&, double began, bool failed);
+  void advance(Sequence&, const float* hidden, std::span<float> scores, int64_t rows,
+               std::optional<int32_t> drawn);
   void count_step(double seconds, double expected);
   void retire();
   void publish();
@@ -143,10 +158,8 @@ class Service {
   std::vector<SequenceView> running_views_, waiting_views_;
   StepPlan plan_;
   // The step: sequences, their rows, and where in the result each one's scores begin.
-  std::vector<Sequence*> step_;
-  std::vector<backends::SequenceStep> shares_;
+  Step step_, next_;  // next_: enqueued behind step_, and empty otherwise
   std::vector<size_t> first_row_;
-  StepShape shape_;
   SequenceId next_sequence_ = 0;
 
   mutable std::mutex mutex_;
