@@ -9,6 +9,7 @@
 #include "base/read_bandwidth.h"
 #include "base/system_memory.h"
 #include "base/thread_pool.h"
+#include "program/fuse.h"
 
 namespace cairn::engine {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 // Left to the rest of the process and machine: threads' stacks, tokenizer, text.
 constexpr uint64_t kReserve = uint64_t{64} << 20;
 
-// Left on a GPU to its driver, to compiled kernels and to what other programs take meanwhile.
+// Left on a GPU to its driver, to kernels and graphs, and to what other programs take meanwhile.
 constexpr uint64_t kGpuReserve = uint64_t{512} << 20;
 
 // Of host memory whose read speed is measured for a split: past the caches of most processors.
@@ -30,9 +31,10 @@ int64_t wanted_context(const models::Model& model, const EngineOptions& options)
   return options.context != 0 ? options.context : std::min(model.context_length, kDefaultContext);
 }
 
-// What one place costs: everything that does not depend on the cache's length, and the cache's bytes.
+// What one place costs beside the cache.
 struct PlaceNeeds {
-  uint64_t weights = 0, scratch = 0, available = 0;
+  uint64_t weights = 0, available = 0;
+  std::function<uint64_t(int64_t cached)> scratch;  // work space with a cache of so many tokens
   kv::KvForm kv_form = kv::KvForm::f16;
   int64_t step_tokens = 0;
 };
@@ -48,10 +50,16 @@ PlaceNeeds needs_on_cpu(const models::Model& model, const EngineOptions& options
   needs.available = options.memory_limit != 0 ? options.memory_limit : system_memory().available;
   needs.weights = cpu::Weights::bytes_needed(model.program, model.weights);
   const program::Bounds bounds{needs.step_tokens, step_logits(model, options, needs.step_tokens)};
-  needs.scratch = cpu::executor_needs(model.program, model.weights, bounds, model.context_length, threads)
-                      .bytes(threads) +
-                  kReserve;
+  const uint64_t scratch =
+      cpu::executor_needs(model.program, model.weights, bounds, model.context_length, threads)
+          .bytes(threads) +
+      kReserve;
+  needs.scratch = [scratch](int64_t) { return scratch; };
   return needs;
+}
+
+program::Program as_run(const models::Model& model, const EngineOptions& options) {
+  return options.fuse ? program::fuse(model.program) : program::expand(model.program);
 }
 
 PlaceNeeds needs_on_gpu(const models::Model& model, const EngineOptions& options, const GpuBudget& gpu) {
@@ -59,12 +67,16 @@ PlaceNeeds needs_on_gpu(const models::Model& model, const EngineOptions& options
   needs.kv_form = options.kv_form.value_or(options.exact ? kv::KvForm::f32 : kv::KvForm::bf16);
   needs.step_tokens = options.step_tokens != 0 ? options.step_tokens : 2048;
   needs.available = gpu.free;
-  const auto bytes = cuda::executor_needs(
-      model.program, model.weights,
-      kv_config(model, model.program.kv.size(), needs.kv_form, options.page_tokens, options.page_tokens),
-      {needs.step_tokens, options.step_logits}, {options.exact});
-  needs.weights = bytes.weights;
-  needs.scratch = bytes.scratch + kGpuReserve;
+  needs.weights = cuda::ModelWeights::bytes_needed(model.program, model.weights, {options.exact});
+  const auto program = std::make_shared<const program::Program>(as_run(model, options));
+  needs.scratch = [&model, options, program, form = needs.kv_form, tokens = needs.step_tokens,
+                   facts = gpu.facts](int64_t cached) {
+    const auto kv = kv_config(model, model.program.kv.size(), form, options.page_tokens, cached);
+    return cuda::executor_needs(*program, model.weights, kv, {tokens, options.step_logits},
+                                {options.exact, options.sequences}, facts)
+               .scratch +
+           kGpuReserve;
+  };
   return needs;
 }
 
@@ -74,7 +86,6 @@ MemoryPlan plan_place(const models::Model& model, const EngineOptions& options, 
   plan.place = place;
   plan.available = needs.available;
   plan.weights = needs.weights;
-  plan.scratch = needs.scratch;
   plan.kv_form = needs.kv_form;
   plan.step_tokens = needs.step_tokens;
   const auto kv_bytes = [&](int64_t tokens) {
@@ -83,13 +94,17 @@ MemoryPlan plan_place(const models::Model& model, const EngineOptions& options, 
   };
   // The most cached tokens within what is left; kv_bytes grows by whole pages.
   const uint64_t page = kv_bytes(options.page_tokens);
-  const uint64_t fixed = plan.weights + plan.scratch;
-  const int64_t fitting =
-      plan.available == 0
-          ? INT64_MAX / options.page_tokens * options.page_tokens
-          : int64_t(plan.available > fixed ? (plan.available - fixed) / page : 0) * options.page_tokens;
+  const auto fitting_beside = [&](uint64_t fixed) {
+    if (plan.available == 0) return INT64_MAX / options.page_tokens * options.page_tokens;
+    return int64_t(plan.available > fixed ? (plan.available - fixed) / page : 0) * options.page_tokens;
+  };
   const int64_t wanted = wanted_context(model, options);
   const int64_t cached = options.cache_tokens != 0 ? options.cache_tokens : wanted;
+  // Work space grows with the cache: first for the longest that could be asked for.
+  const int64_t longest = options.cache_tokens != 0 ? cached : wanted * options.sequences;
+  plan.scratch = needs.scratch(std::min(longest, std::max<int64_t>(fitting_beside(plan.weights), 1)));
+  const uint64_t fixed = plan.weights + plan.scratch;
+  const int64_t fitting = fitting_beside(fixed);
   // Only a context that nobody asked for shrinks by itself.
   const bool flexible = options.context == 0 && options.cache_tokens == 0;
   plan.cache_tokens = flexible ? std::min(cached, fitting) : cached;
@@ -101,14 +116,16 @@ MemoryPlan plan_place(const models::Model& model, const EngineOptions& options, 
   }
   if (plan.cache_tokens < 1 || fitting < plan.cache_tokens) {
     const uint64_t kv = kv_bytes(std::max<int64_t>(cached, 1));
+    plan.scratch = needs.scratch(std::max<int64_t>(cached, 1));
     fail(ErrorKind::out_of_memory,
          "{} needs {} bytes{} (weights {}, KV cache of {} tokens {}, work space {}), {} are available; {}",
-         model.file, fixed + kv, place == Place::cuda ? " of GPU memory" : "", plan.weights, cached, kv,
-         plan.scratch, plan.available,
+         model.file, plan.total() + kv, place == Place::cuda ? " of GPU memory" : "", plan.weights, cached,
+         kv, plan.scratch, plan.available,
          fitting > 0 ? fmt::format("a context of {} tokens or less fits", fitting)
                      : "take a model with fewer bits per weight or fewer parameters, or free memory");
   }
   plan.kv = kv_bytes(plan.cache_tokens);
+  plan.scratch = needs.scratch(plan.cache_tokens);
   return plan;
 }
 
@@ -153,6 +170,7 @@ struct SplitShape {
   program::Bounds bounds;
   int64_t cache_tokens = 0, context = 0;
   int threads = 0;
+  const cuda::DeviceFacts* gpu = nullptr;
 };
 
 ModelSizes sizes_of(const models::Model& model, const EngineOptions& options, const SplitShape& shape) {
@@ -190,8 +208,10 @@ ModelSizes sizes_of(const models::Model& model, const EngineOptions& options, co
   }
   const auto kv =
       kv_config(model, program.kv.size(), shape.gpu_form, options.page_tokens, shape.cache_tokens);
-  sizes.gpu_work_space =
-      cuda::executor_needs(program, model.weights, kv, shape.bounds, {options.exact}).scratch + kGpuReserve;
+  sizes.gpu_work_space = cuda::executor_needs(as_run(model, options), model.weights, kv, shape.bounds,
+                                              {options.exact, options.sequences}, shape.gpu)
+                             .scratch +
+                         kGpuReserve;
   sizes.cpu_work_space =
       cpu::executor_needs(program, model.weights, shape.bounds, shape.context, shape.threads)
           .bytes(shape.threads) +
@@ -257,6 +277,7 @@ MemoryPlan plan_split_memory(const models::Model& model, const EngineOptions& op
   shape.gpu_form = options.kv_form.value_or(options.exact ? kv::KvForm::f32 : kv::KvForm::bf16);
   shape.cpu_form = options.kv_form.value_or(options.exact ? kv::KvForm::f32 : kv::KvForm::f16);
   shape.bounds = {options.step_tokens != 0 ? options.step_tokens : 512, options.step_logits};
+  shape.gpu = gpu.facts;
   shape.threads = options.threads > 0 ? options.threads : ThreadPool::available_cores();
   const auto plan_for = [&](int64_t context, int64_t cached, const MemoryBudget& within) {
     shape.context = std::min(context, cached), shape.cache_tokens = cached;
@@ -395,8 +416,8 @@ MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options,
       const uint64_t free = gpu->free_bytes();
       return plan_with_gpu(
           model, options,
-          {options.gpu_memory != 0 ? std::min(options.gpu_memory, free) : free,
-           gpu->facts().read_bytes_per_s},
+          {options.gpu_memory != 0 ? std::min(options.gpu_memory, free) : free, gpu->facts().read_bytes_per_s,
+           &gpu->facts()},
           [&] {
             ThreadPool pool(options.threads);
             return 1e9 * measure_read_bandwidth(

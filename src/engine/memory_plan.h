@@ -15,7 +15,8 @@
 
 namespace cairn::cuda {
 class Device;
-}
+struct DeviceFacts;
+}  // namespace cairn::cuda
 
 namespace cairn::engine {
 
@@ -80,8 +81,9 @@ struct MemoryPlan {
 
 // The GPU as a plan sees it.
 struct GpuBudget {
-  uint64_t free = 0;            // bytes
-  double read_bytes_per_s = 0;  // what its memory's clock and width promise
+  uint64_t free = 0;                         // bytes
+  double read_bytes_per_s = 0;               // what its memory's clock and width promise
+  const cuda::DeviceFacts* facts = nullptr;  // null: not there; the work space of attention is left out
 };
 
 // Throws Error(out_of_memory) naming needed and available bytes and the longest context that fits, and

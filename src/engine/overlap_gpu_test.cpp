@@ -25,7 +25,7 @@ TEST(OverlapOnGpu, GivesTheAnswersOfStepByStep) {
     o.context = 256;
     o.cache_tokens = 1024;
     Engine engine(models::open_model(testing::stories()), o);
-    EXPECT_TRUE(engine.overlaps());
+    EXPECT_EQ(engine.overlaps(), !exact);  // exact tables of embeddings lie on the host
     testing::expect_same_answers(engine, *text::load_tokenizer(testing::stories()));
   }
 }

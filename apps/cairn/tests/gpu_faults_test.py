@@ -4,6 +4,7 @@ exit code with --device cuda, and an answer from the CPU with --device auto. The
 (fake_cuda/), which the program opens like the real ones; kernels that run on them compute nothing."""
 
 import os
+import re
 import unittest
 from pathlib import Path
 
@@ -87,6 +88,19 @@ class Faults(GpuTest):
     def test_memory(self):
         self.refuse_gpu(6, ["of GPU memory", "1000000 are available"], cuda="free=1000000")
         self.fall_back("1000000 are available", cuda="free=1000000")
+
+    def test_memory_is_counted_exactly(self):
+        """What a refusal says that it needs is what loading allocates, but for the reserve."""
+        reserve = 512 << 20
+        for model, context in ((MODEL, 1024), (MODEL, 50), (MODEL.parent, 700)):
+            ask = ("run", model, *PROMPT, "--ctx", str(context), "--gpu-layers", "4", "--device", "cuda")
+            _, _, err = run(*ask, env=self.env(cuda="free=1000"))
+            needs = int(re.search(r"needs (\d+) bytes of GPU memory", err.decode()).group(1)) - reserve
+            log = self.folder / "log"
+            self.succeed(*ask, env=self.env(FAKE_CUDA_LOG=str(log)))
+            most = int(re.search(r"most bytes (\d+)", log.read_text()).group(1))
+            log.unlink()
+            self.assertEqual(most, needs, model)
 
     def test_no_compiler(self):
         missing = {"CAIRN_NVRTC": str(self.folder / "libnvrtc.so")}

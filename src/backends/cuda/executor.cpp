@@ -21,17 +21,6 @@ using program::Program;
 using program::Value;
 using program::Weight;
 
-// Gate and up of the widest gated product, before they are combined.
-int64_t gated_bytes(const Program& program, const program::Bounds& bounds) {
-  int64_t bytes = 0;
-  for (const auto& instruction : program.instructions)
-    if (const auto* op = std::get_if<program::GatedMatMul>(&instruction.operation))
-      bytes = std::max(bytes,
-                       2 * round_up(bounds.of(program.info(op->y).shape.front()) * program.width(op->y) * 4,
-                                    kArenaAlignment));
-  return bytes;
-}
-
 std::vector<Variant> unique(const std::vector<Variant>& variants) {
   std::vector<Variant> once;
   for (const auto& v : variants)
@@ -53,18 +42,10 @@ Element plain_cache_element(const kv::KvConfig& config) {
 
 ExecutorNeeds executor_needs(const Program& program, std::span<const codecs::StoredWeight> stored,
                              const kv::KvConfig& kv, const program::Bounds& bounds,
-                             const ExecutorOptions& options) {
-  ExecutorNeeds needs;
-  needs.weights = ModelWeights::bytes_needed(program, stored, {options.exact});
-  needs.kv = device_kv_bytes(kv);
-  needs.scratch = uint64_t(plan_arena(program, bounds).bytes + gated_bytes(program, bounds));
-  for (const auto& rope : program.ropes)
-    needs.scratch += uint64_t(bounds.tokens * rope.rotary_dim * 4 + kArenaAlignment);
-  needs.scratch += uint64_t(4 * kv.pages + 8 * bounds.tokens) * 4;
-  if (!options.exact) needs.scratch += ExpertRoom::sizes(program, bounds).bytes();
-  needs.scratch += uint64_t(bounds.logits) *
-                   (sizeof(RowDraw) + sizeof(text::Edit) * uint64_t(Executor::most_edits(bounds)));
-  return needs;
+                             const ExecutorOptions& options, const DeviceFacts* facts) {
+  const WeightForms weights(program, stored, {options.exact});
+  return {weights.bytes(), device_kv_bytes(kv),
+          work_space(program, weights, kv, bounds, options, facts).bytes()};
 }
 
 Executor::Executor(const Program& program, std::span<const codecs::StoredWeight> stored, ThreadPool& pool,
@@ -75,36 +56,36 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
       kv_(kv),
       bounds_(bounds),
       device_(device),
-      sequences_(options.sequences),
+      options_(options),
       kernels_(device),
       stream_(device),
       weights_(program, stored, device, {options.exact}),
       elements_(element_types(program, options.exact)),
       plan_(plan_arena(program, bounds)),
-      arena_(device, size_t(plan_.bytes)),
-      gated_(device, size_t(gated_bytes(program, bounds))),
-      layout_(std::make_unique<Inputs>(program, bounds, kv.config().pages)) {
+      layout_(program, bounds, kv.config().pages),
+      space_(work_space(program, weights_, kv.config(), bounds, options, &device.facts())) {
+  arena_ = Buffer(device, size_t(space_.values));
+  gated_ = Buffer(device, size_t(space_.gated));
   kv_memory_ = Buffer(device, size_t(device_kv_bytes(kv.config())));
-  inputs_ = Buffer(device, size_t(layout_->words) * 4);
+  inputs_ = Buffer(device, size_t(space_.inputs));
   const int64_t vocabulary = program.logits ? program.width(program.logits) : 0,
                 dim = program.hidden ? program.width(program.hidden) : 0;
   for (Slot& slot : slots_) {
-    slot.inputs = PinnedBuffer(device, size_t(layout_->words) * 4);
+    slot.inputs = PinnedBuffer(device, size_t(layout_.words) * 4);
     slot.results = PinnedBuffer(device, size_t(bounds.logits * (vocabulary + dim)) * 4);
     slot.tokens = PinnedBuffer(device, size_t(bounds.logits + 6) * 4);
     slot.done.emplace(device);
   }
-  drawn_ = Buffer(device, size_t(bounds.logits) * 4);
+  drawn_ = Buffer(device, size_t(space_.drawn - kClockBytes));
   stream_.fill(drawn_.address(), 0, drawn_.size());
-  clock_ = Buffer(device, 16);
-  hidden_ = Buffer(device, size_t(bounds.logits * dim) * 4);
+  clock_ = Buffer(device, kClockBytes);
+  hidden_ = Buffer(device, size_t(space_.hidden));
 
-  int64_t rope_bytes = 0, embedding_bytes = 0;
+  int64_t embedding_bytes = 0;
   std::vector<float> constants;
   std::vector<size_t> frequency_offsets, slope_offsets;
   for (const auto& rope : program.ropes) {
     frequency_offsets.push_back(constants.size());
-    rope_bytes += round_up(bounds.tokens * rope.rotary_dim * 4, kArenaAlignment);
     const auto f = rope_frequencies(rope.scaling, rope.theta, int(rope.rotary_dim), 0, rope.max_position);
     constants.insert(constants.end(), f.inverse_frequencies.begin(), f.inverse_frequencies.end());
     constants.push_back(f.attention_factor);
@@ -122,9 +103,10 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
       embedding_bytes = std::max(embedding_bytes, bounds.tokens * program.width(op->y) * 4);
     }
   }
-  ropes_ = Buffer(device, size_t(rope_bytes));
+  ropes_ = Buffer(device, size_t(space_.ropes));
   embeddings_ = PinnedBuffer(device, size_t(embedding_bytes));
-  constants_ = Buffer(device, constants.size() * 4);
+  constants_ = Buffer(device, size_t(space_.constants));
+  assert(constants.size() * 4 == space_.constants);
   stream_.upload(constants_.address(), constants.data(), constants.size() * 4);
   for (const size_t offset : frequency_offsets) frequencies_.push_back(constants_.address() + offset * 4);
   for (const size_t offset : slope_offsets)
@@ -148,19 +130,9 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
 
 Executor::~Executor() { kv_.set_page_copy(nullptr); }
 
-int64_t Executor::table_pages() const { return layout_->table_words; }
+int64_t Executor::table_pages() const { return layout_.table_words; }
 
-// Llama 8B on one H200, a step of 64 answers: in bf16 6.9 ms with the kernels of few rows, 5.9 with those of
-// prompts, of 256: 27 and 12.1; below 48 it is the other way round. Weights that must be unpacked first pay
-// for that with every step (64 answers in Q4_K_M: 11.2 and 12).
-bool Executor::is_wide(const Form& form) const {
-  return sequences_ >= (form.layout == Layout::bf16_rows ? 48 : 96);
-}
-
-uint64_t Executor::scratch_bytes() const {
-  return arena_.size() + gated_.size() + expert_room_.bytes() + inputs_.size() + ropes_.size() +
-         constants_.size();
-}
+uint64_t Executor::scratch_bytes() const { return space_.bytes(); }
 
 bool Executor::gated_together(const program::GatedMatMul& op) const {
   return weights_.is_packed(op.gate) && weights_.is_packed(op.up) &&
@@ -168,57 +140,25 @@ bool Executor::gated_together(const program::GatedMatMul& op) const {
 }
 
 void Executor::prepare_fast_kernels() {
-  uint64_t scratch = 0;
-  int64_t converted = 0;
+  unpacked_ = Buffer(device_, 2 * space_.unpacked_half);
+  scratch_ = {unpacked_.address(), space_.unpacked_half};
+  converted_ = Buffer(device_, size_t(space_.converted));
+  expert_room_ = ExpertRoom(device_, space_.experts);
   expert_roles_ = expert_roles(program_, weights_);
-  for (size_t i = 0; i < program_.instructions.size(); ++i) {
-    const auto& operation = program_.instructions[i].operation;
-    const auto note = [&](Value x, Weight w, bool gated) {
-      if (weights_.is_packed(w) && elements_[size_t(x.id)] == Element::f32)
-        converted = std::max(converted, bounds_.of(program_.info(x).shape.front()) * program_.width(x) * 2);
-      if (!weights_.is_packed(w)) return;
-      const DeviceMatrix& matrix = weights_.packed(w);
-      const bool on_the_way = matrix.pieces > 1 && can_multiply_packed(device_.facts().capability, matrix);
-      if (!on_the_way) scratch = std::max(scratch, matmul_many_half(matrix, gated));
-    };
-    if (const auto* op = std::get_if<program::MatMul>(&operation))
-      for (const auto& p : op->products) note(op->x, p.weight, false);
-    if (const auto* op = std::get_if<program::ExpertMatMul>(&operation))
-      for (const auto& p : op->products) note(op->x, p.weight, expert_roles_[i].kind == ExpertRole::inputs);
-    if (const auto* op = std::get_if<program::GatedMatMul>(&operation))
-      note(op->x, op->gate, true), note(op->x, op->up, false);
-    if (const auto* op = std::get_if<program::Logits>(&operation);
-        op && weights_.is_packed(op->weight) && is_wide(*weights_.packed(op->weight).form))
-      note(op->x, op->weight, false);
-  }
-  expert_room_ = ExpertRoom(device_, ExpertRoom::sizes(program_, bounds_));
-  unpacked_ = Buffer(device_, 2 * scratch);
-  scratch_ = {unpacked_.address(), scratch};
-  converted_ = Buffer(device_, size_t(converted));
 
-  std::vector<AttentionKind> kinds;
+  const std::vector<AttentionKind> kinds = attention_kinds(program_);
   std::vector<RopeKind> ropes;
   attention_kinds_.assign(program_.instructions.size(), -1);
   fused_ropes_ = find_fused_ropes(program_);
   for (size_t i = 0; i < program_.instructions.size(); ++i) {
     if (fused_ropes_[i].q) ropes.push_back({int(fused_ropes_[i].q->rotary_dim), fused_ropes_[i].q->pairing});
-    const auto* op = std::get_if<program::Attention>(&program_.instructions[i].operation);
-    if (!op) continue;
-    const AttentionKind kind{int(op->heads), op->scale,       int(std::min<int64_t>(op->window, INT32_MAX)),
-                             op->softcap,    bool(op->sinks), op->alibi};
-    const auto same = std::find(kinds.begin(), kinds.end(), kind);
-    attention_kinds_[i] = int(same - kinds.begin());
-    if (same == kinds.end()) kinds.push_back(kind);
+    if (const auto* op = std::get_if<program::Attention>(&program_.instructions[i].operation))
+      attention_kinds_[i] = int(std::find(kinds.begin(), kinds.end(), kind_of(*op)) - kinds.begin());
   }
   auto variants = Step(*this, {}, slots_[0], true).variants();
   for (auto& v : page_variants(device_.facts().capability)) variants.push_back(std::move(v));
   for (auto& v : sample_stock(device_.facts().capability)) variants.push_back(std::move(v));
-  AttentionLimits limits;
-  limits.rows = bounds_.tokens;
-  limits.decode_rows = std::min(bounds_.tokens, bounds_.logits);
-  limits.sequences = bounds_.tokens;
-  limits.table_pages = layout_->table_words;
-  limits.longest = kv_.config().pages * kv_.config().page_tokens;
+  const AttentionLimits limits = attention_limits(kv_.config(), bounds_, layout_);
   // Head sizes without fast kernels: the plain ones do any up to 256.
   const auto or_plain = [&](auto&& f) {
     try {

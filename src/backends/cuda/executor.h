@@ -12,31 +12,25 @@
 
 #include "backends/common/part_executor.h"
 #include "backends/cuda/attention.h"
-#include "backends/cuda/element_types.h"
-#include "backends/cuda/expert_products.h"
 #include "backends/cuda/fused_ropes.h"
 #include "backends/cuda/handover.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/model_weights.h"
 #include "backends/cuda/pages.h"
 #include "backends/cuda/sample.h"
+#include "backends/cuda/work_space.h"
 #include "program/arena.h"
 
 namespace cairn::cuda {
 
-struct ExecutorOptions {
-  // f32 everywhere with the plain kernels: for tests against an exact reference.
-  bool exact = false;
-  // How many answers a step is to extend. With many, their rows are multiplied by the kernels of prompts:
-  // those add in another order, so that the choice is made once, for every step.
-  int64_t sequences = 1;
-};
-
 struct ExecutorNeeds {
   uint64_t weights = 0, kv = 0, scratch = 0;  // bytes of GPU memory
 };
+// All that an executor will allocate. facts: null where there is no GPU to ask; the work space of attention
+// is then left out.
 ExecutorNeeds executor_needs(const program::Program&, std::span<const codecs::StoredWeight>,
-                             const kv::KvConfig&, const program::Bounds&, const ExecutorOptions&);
+                             const kv::KvConfig&, const program::Bounds&, const ExecutorOptions&,
+                             const DeviceFacts* facts);
 
 class Executor final : public backends::PartExecutor {
  public:
@@ -51,8 +45,6 @@ class Executor final : public backends::PartExecutor {
   backends::StepResult finish() override;
   bool overlaps() const override { return overlaps_; }
   bool draws(const text::Draw&) const override;
-  // Tokens whose scores a row may change before it is drawn: longer lists are the host's.
-  static int64_t most_edits(const program::Bounds&);
   // Parts: rows of class decode lie first on the device, also when the caller's do not.
   void begin_stages(std::span<const backends::SequenceStep>, program::Trace* trace) override;
   backends::StepResult run_stage(size_t stage) override;
@@ -75,8 +67,6 @@ class Executor final : public backends::PartExecutor {
   bool gated_together(const program::GatedMatMul&) const;
   void prepare_fast_kernels();
   program::Stage stage(size_t index) const;  // a whole program is one
-  bool is_wide(const Form&) const;           // answers' rows times a weight in this form: as prompts'
-  struct Inputs;
   // What the host writes and reads of one step; there are two, so that a step can be prepared while another
   // runs.
   struct Slot {
@@ -92,7 +82,7 @@ class Executor final : public backends::PartExecutor {
   kv::KvPool& kv_;
   program::Bounds bounds_;
   const Device& device_;
-  int64_t sequences_;
+  ExecutorOptions options_;
   KernelCache kernels_;
   Stream stream_;
   ModelWeights weights_;
@@ -100,7 +90,8 @@ class Executor final : public backends::PartExecutor {
   program::ArenaPlan plan_;
   Buffer arena_, gated_, hidden_, kv_memory_, inputs_, ropes_;
   Buffer drawn_, clock_;  // tokens by row of scores; when the step began and ended, in nanoseconds
-  std::unique_ptr<Inputs> layout_;
+  InputLayout layout_;
+  WorkSpace space_;
   Slot slots_[2];
   std::vector<Slot*> under_way_;  // oldest first
   int next_slot_ = 0;

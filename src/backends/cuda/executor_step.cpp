@@ -16,34 +16,6 @@ using backends::SequenceStep;
 using backends::StepResult;
 using program::Value;
 
-Executor::Inputs::Inputs(const program::Program& program, const program::Bounds& bounds, int64_t pages) {
-  int64_t at = 0;
-  const auto place = [&](int64_t count) {
-    const int64_t begin = at;
-    at += round_up(count, 64);
-    return begin;
-  };
-  edits = place(bounds.logits * most_edits(bounds) * int64_t(sizeof(text::Edit) / 4));
-  ids = place(bounds.tokens);
-  from = place(bounds.tokens);
-  positions = place(bounds.tokens);
-  sequence_of = place(bounds.tokens);
-  starts = place(bounds.tokens);
-  logit_rows = place(bounds.logits);
-  draws = place(bounds.logits * int64_t(sizeof(RowDraw) / 4));
-  for (const auto& rope : program.ropes)
-    rope_frequencies.push_back(
-        depends_on_length(rope.scaling) ? place(bounds.tokens * (rope.rotary_dim / 2 + 1)) : -1);
-  // Sequences may share pages, so that all tables together can be longer than the pool.
-  table_words = 4 * pages + bounds.tokens;
-  tables = place(table_words);
-  words = at;
-}
-
-int64_t Executor::most_edits(const program::Bounds& bounds) {
-  return std::clamp<int64_t>((int64_t{1} << 18) / bounds.logits, 64, 4096);
-}
-
 Executor::Step::Step(Executor& e, std::span<const SequenceStep> sequences, Slot& slot, bool scores_only)
     : e_(e),
       program_(e.program_),
@@ -65,7 +37,7 @@ Executor::Step::Step(Executor& e, std::span<const SequenceStep> sequences, Slot&
   Address table = e_.ropes_.address();
   for (const auto& rope : program_.ropes) {
     rope_tables_.push_back(table);
-    table += Address(round_up(e_.bounds_.tokens * rope.rotary_dim * 4, kArenaAlignment));
+    table += Address(rope_table_bytes(rope, e_.bounds_));
   }
 }
 
@@ -162,16 +134,16 @@ RowOrder Executor::Step::order_of(Value v) const {
 }
 
 Operand Executor::Step::at(Value v) const {
-  if (v == program_.ids) return {input(e_.layout_->ids)};
-  if (v == program_.positions) return {input(e_.layout_->positions)};
-  if (v == program_.logit_rows) return {input(e_.layout_->logit_rows)};
+  if (v == program_.ids) return {input(e_.layout_.ids)};
+  if (v == program_.positions) return {input(e_.layout_.positions)};
+  if (v == program_.logit_rows) return {input(e_.layout_.logit_rows)};
   return {e_.arena_.address() + Address(e_.plan_.offsets[size_t(v.id)]), e_.elements_[size_t(v.id)]};
 }
 
 // Rows of class decode come first; scores keep the caller's order.
 void Executor::Step::upload_inputs() {
   auto* words = slot_.inputs.as<int32_t>();
-  const Inputs& in = *e_.layout_;
+  const InputLayout& in = e_.layout_;
   int64_t row = 0, sequence = 0, page = 0;
   std::vector<int64_t>& first_row = rows_.first_row;
   first_row.assign(sequences_.size(), 0);
@@ -230,7 +202,7 @@ void Executor::Step::upload_inputs() {
 }
 
 void Executor::Step::describe_draws() {
-  const Inputs& in = *e_.layout_;
+  const InputLayout& in = e_.layout_;
   auto* words = slot_.inputs.as<int32_t>();
   auto* rows = reinterpret_cast<RowDraw*>(words + in.draws);
   auto* edits = reinterpret_cast<text::Edit*>(words + in.edits);
@@ -251,7 +223,7 @@ void Executor::Step::decode_embeddings(const program::Embed& op) {
   if (table.on_device()) return;
   assert(e_.elements_[size_t(op.y.id)] == Element::f32);
   const int32_t* ids =
-      slot_.inputs.as<int32_t>() + (op.ids == program_.positions ? e_.layout_->positions : e_.layout_->ids);
+      slot_.inputs.as<int32_t>() + (op.ids == program_.positions ? e_.layout_.positions : e_.layout_.ids);
   const auto& codec = codecs::codec(table.stored->codec);
   const auto row_bytes = *codecs::row_bytes(codec, uint64_t(table.cols));
   auto* to = e_.embeddings_.as<float>();
@@ -274,11 +246,11 @@ void Executor::Step::prepare() {
   launch_.overlap = false;
   if (e_.measure_idle_ && !trace_) sampler_.note_time(e_.stream_, e_.clock_.address());
   if (feeds_)
-    sampler_.take_drawn(e_.stream_, input(e_.layout_->ids), input(e_.layout_->from), e_.drawn_.address(),
+    sampler_.take_drawn(e_.stream_, input(e_.layout_.ids), input(e_.layout_.from), e_.drawn_.address(),
                         sizes_.tokens, false);
   for (size_t r = 0; r < program_.ropes.size(); ++r) {
-    const int64_t half = program_.ropes[r].rotary_dim / 2, own = e_.layout_->rope_frequencies[r];
-    launch_.rope_table(input(e_.layout_->positions), own < 0 ? 0 : input(e_.layout_->sequence_of),
+    const int64_t half = program_.ropes[r].rotary_dim / 2, own = e_.layout_.rope_frequencies[r];
+    launch_.rope_table(input(e_.layout_.positions), own < 0 ? 0 : input(e_.layout_.sequence_of),
                        own < 0 ? e_.frequencies_[r] : input(own), rope_tables_[r], sizes_.tokens, half);
   }
 }
@@ -314,7 +286,7 @@ void Executor::Step::finish_stage(const program::Stage& stage) {
 // Tokens of the rows that are drawn, for the host and for the next step's inputs.
 void Executor::Step::draw() {
   e_.stream_.mark("drawing tokens");
-  const Inputs& in = *e_.layout_;
+  const InputLayout& in = e_.layout_;
   SampleCall c;
   c.scores = at(program_.logits).address;
   c.rows = sizes_.logits, c.vocabulary = width(program_.logits);

@@ -11,19 +11,8 @@
 
 namespace cairn::cuda {
 
-inline constexpr int64_t kArenaAlignment = 256;
-
 // Of the plain kernels' cache; the attention engine has its own forms. Throws Error(unsupported).
 Element plain_cache_element(const kv::KvConfig&);
-
-// What a step tells the device, in one block of 32-bit words that is uploaded at once: offsets of its parts.
-struct Executor::Inputs {
-  Inputs(const program::Program&, const program::Bounds&, int64_t pages);
-
-  int64_t ids, from, positions, sequence_of, starts, logit_rows, draws, edits, tables, words;
-  std::vector<int64_t> rope_frequencies;  // per rope table: offset of per-sequence lists, or -1
-  int64_t table_words;
-};
 
 class Executor::Step {
  public:

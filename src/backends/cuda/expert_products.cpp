@@ -27,7 +27,7 @@ MatMulCall joined(std::span<const MatMulCall> calls, program::Activation activat
 
 }  // namespace
 
-std::vector<ExpertRole> expert_roles(const program::Program& program, const ModelWeights& weights) {
+std::vector<ExpertRole> expert_roles(const program::Program& program, const WeightForms& weights) {
   const auto& instructions = program.instructions;
   std::map<int32_t, int> readers;
   for (const auto& instruction : instructions)

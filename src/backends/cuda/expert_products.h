@@ -20,7 +20,7 @@ struct ExpertRole {
   program::Activation activation = program::Activation::identity;  // of inputs
 };
 // Per instruction; `alone` also for all that are no products of experts.
-std::vector<ExpertRole> expert_roles(const program::Program&, const ModelWeights&);
+std::vector<ExpertRole> expert_roles(const program::Program&, const WeightForms&);
 
 // What rows of prompts need between the products of a layer.
 class ExpertRoom {

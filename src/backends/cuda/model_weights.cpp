@@ -53,7 +53,7 @@ struct Places {
   std::vector<bool> packed;
   int64_t bytes = 0;
 
-  Places(const Program& program, std::span<const StoredWeight> stored, ModelWeights::Options options)
+  Places(const Program& program, std::span<const StoredWeight> stored, WeightForms::Options options)
       : matrix(stored.size(), -1),
         vector(stored.size(), -1),
         table(stored.size(), -1),
@@ -121,8 +121,8 @@ uint64_t ModelWeights::bytes_needed(const Program& program, std::span<const Stor
   return uint64_t(Places(program, stored, options).bytes);
 }
 
-ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight> stored, const Device& device,
-                           Options options)
+WeightForms::WeightForms(const Program& program, std::span<const StoredWeight> stored, Options options,
+                         Address base)
     : options_(options),
       packed_(stored.size()),
       plain_(stored.size()),
@@ -130,8 +130,8 @@ ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight>
       tables_(stored.size()),
       vectors_(stored.size(), 0) {
   const Places places(program, stored, options);
-  memory_ = Buffer(device, size_t(places.bytes));
-  const auto at = [&](int64_t offset) { return memory_.address() + Address(offset); };
+  bytes_ = uint64_t(places.bytes);
+  const auto at = [&](int64_t offset) { return base + Address(offset); };
   for (size_t i = 0; i < stored.size(); ++i) {
     const auto& w = stored[i];
     if (places.matrix[i] >= 0 && places.packed[i])
@@ -153,6 +153,15 @@ ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight>
       tables_[i].blocks = &packed_[i];
     }
   }
+}
+
+ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight> stored, Options options,
+                           Buffer memory)
+    : WeightForms(program, stored, options, memory.address()), memory_(std::move(memory)) {}
+
+ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight> stored, const Device& device,
+                           Options options)
+    : ModelWeights(program, stored, options, Buffer(device, size_t(bytes_needed(program, stored, options)))) {
 }
 
 void ModelWeights::load(const Program& program, std::span<const StoredWeight> stored, const Device& device,

@@ -16,20 +16,14 @@
 
 namespace cairn::cuda {
 
-class ModelWeights {
+// In which forms the weights lie, from an address on: all that plans and kernels ask, before anything is
+// allocated.
+class WeightForms {
  public:
   struct Options {
     bool exact = false;  // every matrix decoded to f32, for tests
   };
-  // Bytes of GPU memory that loading will allocate.
-  static uint64_t bytes_needed(const program::Program&, std::span<const codecs::StoredWeight>, Options);
-
-  // Allocates: from here on everything below can be asked, so that kernels are compiled while load() runs.
-  // Throws Error(out_of_memory) when they do not fit.
-  ModelWeights(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Options);
-  // Fills them. The program and weights are those of the constructor.
-  void load(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Stream&,
-            ThreadPool&, const std::function<void(const backends::LoadProgress&)>& progress = {});
+  WeightForms(const program::Program&, std::span<const codecs::StoredWeight>, Options, Address base = 0);
 
   struct Table {
     Address data = 0;  // row-major
@@ -47,16 +41,33 @@ class ModelWeights {
   const PlainMatrix& plain(program::Weight w) const { return plain_[size_t(w.id)]; }
   const Table& table(program::Weight w) const { return tables_[size_t(w.id)]; }
   Address vector(program::Weight w) const { return w ? vectors_[size_t(w.id)] : 0; }
-  uint64_t bytes() const { return memory_.size(); }
+  uint64_t bytes() const { return bytes_; }
 
- private:
+ protected:
   Options options_;
-  Buffer memory_;  // all of them, one after another
+  uint64_t bytes_ = 0;  // of all, one after another
   std::vector<DeviceMatrix> packed_;
   std::vector<PlainMatrix> plain_;
   std::vector<DeviceMatrix> table_blocks_;  // of tables that no product reads
   std::vector<Table> tables_;
   std::vector<Address> vectors_;
+};
+
+class ModelWeights : public WeightForms {
+ public:
+  // Bytes of GPU memory that loading will allocate.
+  static uint64_t bytes_needed(const program::Program&, std::span<const codecs::StoredWeight>, Options);
+
+  // Allocates, so that kernels are compiled while load() runs. Throws Error(out_of_memory) when they do not
+  // fit.
+  ModelWeights(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Options);
+  // Fills them. The program and weights are those of the constructor.
+  void load(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Stream&,
+            ThreadPool&, const std::function<void(const backends::LoadProgress&)>& progress = {});
+
+ private:
+  ModelWeights(const program::Program&, std::span<const codecs::StoredWeight>, Options, Buffer);
+  Buffer memory_;
 };
 
 }  // namespace cairn::cuda

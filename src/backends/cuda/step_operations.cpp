@@ -55,8 +55,8 @@ MatMulCall Executor::Step::call(Operand x, Weight weight, Weight bias, Operand y
 void Executor::Step::multiply(std::span<const MatMulCall> calls, int64_t decode_rows) {
   // Runs of neighbours that are multiplied alike.
   for (size_t begin = 0, end = 0; begin < calls.size(); begin = end) {
-    const bool wide = e_.is_wide(*calls[begin].w->form);
-    for (end = begin + 1; end < calls.size() && e_.is_wide(*calls[end].w->form) == wide;) ++end;
+    const bool wide = e_.options_.is_wide(*calls[begin].w->form);
+    for (end = begin + 1; end < calls.size() && e_.options_.is_wide(*calls[end].w->form) == wide;) ++end;
     const auto part = calls.subspan(begin, end - begin);
     if (!collected_) {
       cuda::multiply(e_.kernels_, e_.stream_, part, wide ? 0 : decode_rows, e_.scratch_);
@@ -94,8 +94,7 @@ void Executor::Step::execute(const program::GatedMatMul& op) {
   }
   const Element element = e_.elements_[size_t(op.y.id)];
   const Operand gate{e_.gated_.address(), element};
-  const Operand up{gate.address + Address(round_up(count(op.y) * bytes_of(element), kArenaAlignment)),
-                   element};
+  const Operand up{gate.address + Address(e_.space_.gated / 2), element};
   const program::MatMul both{op.x, {{op.gate, {}, {}}, {op.up, {}, {}}}};
   for (size_t i = 0; i < 2; ++i) {
     const Weight w = both.products[i].weight;
@@ -184,7 +183,7 @@ PlainCache Executor::Step::cache(int32_t slot) const {
 }
 
 void Executor::Step::execute(const program::KvWrite& op) {
-  const Inputs& in = *e_.layout_;
+  const InputLayout& in = e_.layout_;
   if (!e_.attention_) {
     launch_.append_plain(at(op.k), at(op.v), cache(op.slot), input(in.tables), input(in.starts),
                          input(in.sequence_of), input(in.positions), rows(op.k));
@@ -208,7 +207,7 @@ void Executor::Step::execute(const program::KvWrite& op) {
 }
 
 void Executor::Step::execute(const program::Attention& op) {
-  const Inputs& in = *e_.layout_;
+  const InputLayout& in = e_.layout_;
   if (!e_.attention_) {
     PlainAttention a;
     a.heads = int(op.heads);

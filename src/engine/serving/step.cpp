@@ -166,7 +166,8 @@ void Service::finish_step(const backends::StepResult& result, double began, bool
         if (s.finish || s.error) continue;  // it had ended when this step was under way
         const size_t row = first_row_[i];
         advance(s, result.hidden ? result.hidden + row * dim : nullptr,
-                {result.logits + row * vocabulary, vocabulary}, step_.shares[i].logit_rows,
+                result.logits ? std::span(result.logits + row * vocabulary, vocabulary) : std::span<float>(),
+                step_.shares[i].logit_rows,
                 step_.shares[i].draw ? std::optional(result.tokens[row]) : std::nullopt);
       }
     });

@@ -6,6 +6,7 @@
 // FAKE_CUDA_LOG names a file that gets a line per loaded module, and one with the counts at the end.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
@@ -25,7 +26,7 @@ long long number(const char* name, long long otherwise) { return fake_number("FA
 struct State {
   std::mutex mutex;
   std::map<uint64_t, size_t> memory;
-  size_t used = 0;
+  size_t used = 0, most = 0;
   std::atomic<long long> launches{0}, graphs{0};
   std::atomic<int> lost{0};
   const size_t total = size_t(number("total", 144ll << 30)), free = size_t(number("free", 140ll << 30));
@@ -38,7 +39,10 @@ struct State {
     const std::lock_guard lock(mutex);
     std::ofstream(path, std::ios::app) << line << '\n';
   }
-  ~State() { log("launches " + std::to_string(launches) + ", graphs " + std::to_string(graphs)); }
+  ~State() {
+    log("launches " + std::to_string(launches) + ", graphs " + std::to_string(graphs) + ", most bytes " +
+        std::to_string(most));
+  }
 };
 State& state() {
   static State s;
@@ -61,6 +65,7 @@ int allocate(uint64_t* address, size_t bytes) {
   *address = reinterpret_cast<uint64_t>(p);
   s.memory[*address] = bytes;
   s.used += bytes;
+  s.most = std::max(s.most, s.used);
   return 0;
 }
 int release(uint64_t address) {
