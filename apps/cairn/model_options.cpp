@@ -28,6 +28,12 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
                  "cpu, cuda, or auto: a GPU when there is one, with the CPU for what does not fit into it")
       ->capture_default_str();
   add_split_options(app, options.load);
+  app.add_option_function<std::string>(
+         "--lowrank-exec",
+         [&options](const std::string& how) { options.shape.fuse_low_rank = how == "fused"; },
+         "CPU, models stored as low-rank factors: fused, or two-gemm with full-size values between them")
+      ->check(CLI::IsMember({"fused", "two-gemm"}))
+      ->default_str("fused");
   app.add_flag("!--no-weight-cache", options.load.weight_cache,
                "do not keep packed weights on disk, nor use kept ones");
 }

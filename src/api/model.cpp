@@ -22,6 +22,7 @@ engine::EngineOptions engine_options(const LoadOptions& options, const EngineSha
   result.sequences = shape.sequences;
   result.cache_tokens = shape.cache_tokens;
   result.page_tokens = shape.page_tokens;
+  result.fuse_low_rank = shape.fuse_low_rank;
   if (options.weight_cache) result.packed = cpu::PackedFolder::from_environment();
   result.on_packed = options.on_weight_cache;
   if (options.on_load)

@@ -20,6 +20,7 @@ struct EngineShape {
   int64_t sequences = 1;
   int64_t cache_tokens = 0;
   int page_tokens = 32;
+  bool fuse_low_rank = true;
   bool encoders = false;                 // models that give embeddings and no text are welcome
   std::filesystem::path tokenizer = {};  // a folder or GGUF file that has one; empty: the model's own
 };

@@ -8,6 +8,7 @@
 #include "engine/split_executor.h"
 #include "models/fingerprint.h"
 #include "program/fuse.h"
+#include "program/fuse_low_rank.h"
 
 namespace cairn::engine {
 
@@ -15,10 +16,17 @@ namespace {
 
 constexpr double kLongestFinish = 10;  // seconds
 
+// An encoder's cache has other slots where its attention is fused, so its plans begin with that.
+models::Model with_low_rank(models::Model model, const EngineOptions& options) {
+  if (model.encoder() && options.fuse && options.fuse_low_rank)
+    model.program = program::fuse_low_rank(model.program);
+  return model;
+}
+
 }  // namespace
 
 Engine::Engine(models::Model model, const EngineOptions& options)
-    : model_(std::move(model)),
+    : model_(with_low_rank(std::move(model), options)),
       program_(options.fuse ? program::fuse(model_.program) : program::expand(model_.program)),
       memory_(plan_memory(model_, options, gpu_)),
       pool_(options.threads) {
@@ -38,6 +46,7 @@ Engine::Engine(models::Model model, const EngineOptions& options)
                                                  options.on_load);
     return;
   }
+  if (options.fuse && options.fuse_low_rank && !model_.encoder()) program_ = program::fuse_low_rank(program_);
   cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load,
                        options.packed);
   weights_origin_ = weights.origin();

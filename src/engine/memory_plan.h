@@ -40,6 +40,8 @@ struct EngineOptions {
   int64_t step_tokens = 0;  // the most rows of a step: longer prompts go in pieces; 0: 512 (CPU), 2048 (GPU)
   int64_t step_logits = 8;  // the most rows of a step whose scores are wanted
   bool fuse = true;         // false: the program's basic instructions, for tests
+  // Low-rank products expand tile by tile, on the CPU; false: one product after the other.
+  bool fuse_low_rank = true;
   uint64_t memory_limit = 0;  // bytes of host memory; 0: what the system has available
   uint64_t gpu_memory = 0;    // bytes of GPU memory; 0: what is free. What does not fit goes to the CPU.
   // Layers that the GPU computes (the last ones), and of how many of them the CPU computes the routed experts

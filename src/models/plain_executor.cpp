@@ -1,6 +1,7 @@
 #include "models/plain_executor.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -177,6 +178,9 @@ class Run {
       return x * scale[i / group] * (double(op.offset) + gain(op.weight, int64_t(i % group)));
     });
   }
+  // Models are opened with basic instructions only.
+  void run(const LowRankMlp&) { assert(false); }
+  void run(const LowRankAttention&) { assert(false); }
   void run(const LayerNorm& op) {
     const auto width = size_t(program_.width(op.x));
     std::vector<double> mean(size_t(rows(op.x))), scale(mean.size());

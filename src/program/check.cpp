@@ -220,6 +220,37 @@ class Checker {
     require(rows(op.x) == Extent{width(op.weights), Symbol::tokens},
             "x must have one row per token and choice");
   }
+  void check_operation(const LowRankMlp& op) {
+    const int64_t hidden = program_.info(op.up).shape[0];
+    weight_is(op.up, {hidden, width(op.p)});
+    optional_weight_is(op.up_bias, {hidden});
+    require(bool(op.gate_p) == bool(op.gate), "has a gate's weight or its input alone");
+    if (op.gate_p) {
+      weight_is(op.gate, {hidden, width(op.gate_p)});
+      optional_weight_is(op.gate_bias, {hidden});
+      require(rows(op.gate_p) == rows(op.p), "p and gate_p have different numbers of rows");
+    }
+    weight_is(op.down, {width(op.y), hidden});
+    require(rows(op.y) == rows(op.p), "p and y have different numbers of rows");
+  }
+  void check_operation(const LowRankAttention& op) {
+    const KvSlot& kv = slot(op.slot);
+    require(kv.kv_heads == 1, fmt::format("slot {} holds {} heads, it must hold one", op.slot, kv.kv_heads));
+    require(op.heads > 0 && op.kv_heads > 0 && op.heads % op.kv_heads == 0,
+            fmt::format("{} query heads are not a multiple of {} KV heads", op.heads, op.kv_heads));
+    const auto factor = [&](const LowRankAttention::Factor& f, int64_t out) {
+      weight_is(f.up, {out, width(f.p)});
+      optional_weight_is(f.bias, {out});
+      require(rows(f.p) == rows(op.y), "p and y have different numbers of rows");
+    };
+    factor(op.q, op.heads * kv.head_dim_k);
+    factor(op.k, op.kv_heads * kv.head_dim_k);
+    factor(op.v, op.kv_heads * kv.head_dim_v);
+    require(width(op.y) == op.heads * kv.head_dim_v,
+            fmt::format("y has width {}, {} heads of {} need {}", width(op.y), op.heads, kv.head_dim_v,
+                        op.heads * kv.head_dim_v));
+    require(op.window >= 0, fmt::format("window is {}, it must be 0 (none) or more", op.window));
+  }
   void check_operation(const DecodeGroup& op) {
     require(!op.weights.empty(), "decodes no weight");
     require(op.place >= 0 && op.place < kGroupPlaces, fmt::format("there is no place {}", op.place));

@@ -54,6 +54,33 @@ class Expander {
     append(Add{op.a, op.b, op.sum, 1}, at);
     append(RmsNorm{op.sum, op.weight, op.y, op.eps, op.offset, 0}, at);
   }
+  void operator()(const LowRankMlp& op, const Instruction& at) {
+    const Extent rows = out_.info(op.p).shape.front(), wide{out_.info(op.up).shape[0], Symbol::none};
+    const Value up = make(at, "up", {rows, wide}), activated = make(at, "activated", {rows, wide});
+    append(MatMul{op.p, {{op.up, op.up_bias, up}}}, at);
+    if (op.gate_p) {
+      const Value gate = make(at, "gate", {rows, wide});
+      append(MatMul{op.gate_p, {{op.gate, op.gate_bias, gate}}}, at);
+      append(GatedActivation{gate, up, activated, op.activation}, at);
+    } else {
+      append(Activate{up, activated, op.activation}, at);
+    }
+    append(MatMul{activated, {{op.down, {}, op.y}}}, at);
+  }
+  void operator()(const LowRankAttention& op, const Instruction& at) {
+    out_.kv[size_t(op.slot)].kv_heads = op.kv_heads;
+    const auto expand = [&](const LowRankAttention::Factor& f, const char* name) {
+      const Value y =
+          make(at, name, {out_.info(f.p).shape.front(), Extent{out_.info(f.up).shape[0], Symbol::none}});
+      append(MatMul{f.p, {{f.up, f.bias, y}}}, at);
+      return y;
+    };
+    const Value q = expand(op.q, "q"), k = expand(op.k, "k"), v = expand(op.v, "v");
+    const Value written = make(at, "kv", {out_.info(op.y).shape.front()}, DType::token);
+    append(KvWrite{k, v, written, op.slot}, at);
+    append(Attention{q, written, op.y, op.slot, op.heads, op.scale, op.window, false, op.softcap, {}, false},
+           at);
+  }
   void operator()(const Logits& op, const Instruction& at) {
     if (op.scale == 1 && op.softcap == 0) {
       append(MatMul{op.x, {{op.weight, op.bias, op.y}}}, at);
@@ -68,6 +95,10 @@ class Expander {
   template <typename Op>
   void append(Op op, const Instruction& at) {
     out_.instructions.push_back({std::move(op), at.name, at.layer, at.lane});
+  }
+  Value make(const Instruction& at, const char* name, Shape shape, DType dtype = DType::f32) {
+    out_.values.push_back({at.name + "." + name, dtype, std::move(shape)});
+    return {int32_t(out_.values.size()) - 1};
   }
   Value like(Value v, const char* name) {
     ValueInfo info = out_.info(v);

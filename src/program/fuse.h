@@ -11,7 +11,7 @@ namespace cairn::program {
 // Only where the intermediate value has no other reader.
 Program fuse(const Program&);
 
-// GatedMatMul, AddRmsNorm and Logits in basic instructions.
+// GatedMatMul, AddRmsNorm, Logits, LowRankMlp and LowRankAttention in basic instructions.
 Program expand(const Program&);
 
 }  // namespace cairn::program

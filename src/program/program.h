@@ -15,6 +15,7 @@
 #include "program/elementwise.h"
 #include "program/embed.h"
 #include "program/experts.h"
+#include "program/low_rank_ops.h"
 #include "program/matmul.h"
 #include "program/norm.h"
 #include "program/rope.h"
@@ -25,9 +26,10 @@
 namespace cairn::program {
 
 // A reader that forgets an operation does not compile: visit it with one overload per type.
-using Operation = std::variant<Embed, GatherRows, MatMul, GatedMatMul, Logits, Activate, GatedActivation, Add,
-                               Clamp, SoftCap, GateRows, RmsNorm, LayerNorm, AddRmsNorm, Rope, KvWrite,
-                               Attention, Route, ExpertMatMul, ExpertCombine, DecodeGroup>;
+using Operation =
+    std::variant<Embed, GatherRows, MatMul, GatedMatMul, Logits, Activate, GatedActivation, Add, Clamp,
+                 SoftCap, GateRows, RmsNorm, LayerNorm, AddRmsNorm, Rope, KvWrite, Attention, Route,
+                 ExpertMatMul, ExpertCombine, DecodeGroup, LowRankMlp, LowRankAttention>;
 
 // Where an instruction runs: a device stream, a copy engine, the CPU pool. Interpreters honour lanes and
 // never invent them; values that cross lanes are ordered by events. Lane 0 is the backend's main one.

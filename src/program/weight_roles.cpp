@@ -18,6 +18,11 @@ void note(const Op& op, std::vector<WeightRoles>& roles) {
     for (const auto& product : op.products) at(product.weight).matrix = true, at(product.bias).vector = true;
   } else if constexpr (std::is_same_v<Op, GatedMatMul>) {
     at(op.gate).matrix = at(op.up).matrix = true;
+  } else if constexpr (std::is_same_v<Op, LowRankMlp>) {
+    at(op.up).matrix = at(op.gate).matrix = at(op.down).matrix = true;
+    at(op.up_bias).vector = at(op.gate_bias).vector = true;
+  } else if constexpr (std::is_same_v<Op, LowRankAttention>) {
+    for (const auto* f : {&op.q, &op.k, &op.v}) at(f->up).matrix = true, at(f->bias).vector = true;
   } else if constexpr (std::is_same_v<Op, Logits>) {
     at(op.weight).matrix = true, at(op.bias).vector = true;
   } else if constexpr (!std::is_same_v<Op, DecodeGroup>) {  // which does not say what they are for

@@ -115,6 +115,30 @@ struct Counter {
       total.operations += 2 * elements(p.y) * uint64_t(program.width(op.x));
     }
   }
+  void count(const LowRankMlp& op) {
+    activations({op.p, op.y});
+    if (op.gate_p) activations({op.gate_p});
+    for (const Weight w : {op.up, op.up_bias, op.gate, op.gate_bias, op.down}) weight(w);
+    const auto hidden = uint64_t(rows(op.p) * program.info(op.up).shape[0]);
+    const int64_t gate = op.gate_p ? program.width(op.gate_p) : 0;
+    total.operations += hidden * uint64_t(2 * (program.width(op.p) + gate + program.width(op.y)) + 5);
+  }
+  void count(const LowRankAttention& op) {
+    const KvSlot& kv = program.kv[size_t(op.slot)];
+    const int64_t sequences = std::max<int64_t>(sizes.sequences, 1),
+                  rows_each = std::max<int64_t>(sizes.tokens / sequences, 1);
+    for (const auto* f : {&op.q, &op.k, &op.v}) {
+      activations({f->p});
+      weight(f->up), weight(f->bias);
+      total.operations += 2 * uint64_t(rows(f->p) * program.width(f->p) * program.info(f->up).shape[0]);
+    }
+    activations({op.y});
+    const int64_t seen = op.window > 0 ? std::min(rows_each, 2 * op.window - 1) : rows_each;
+    total.kv_bytes += uint64_t(2 * sizes.tokens * op.kv_heads * (kv.head_dim_k + kv.head_dim_v)) *
+                      uint64_t(sizes.kv_bytes_per_element_x16) / 16;
+    total.operations +=
+        2 * uint64_t(sequences * rows_each * seen * op.heads * (kv.head_dim_k + kv.head_dim_v));
+  }
   void count(const DecodeGroup& op) {
     total.weight_bytes += op.bytes;
     for (const Weight w : op.weights) {

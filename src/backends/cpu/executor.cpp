@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "backends/cpu/low_rank.h"
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -74,9 +75,42 @@ struct NeedsVisitor {
       enlarge(needs.temporary, size_t(pairs * program.width(p.y)) * sizeof(float));
     }
   }
+  LowRankShape shape(Weight w) const {
+    if (!w) return {};
+    const auto& info = program.info(w);
+    if (const auto* k = kernel(w)) enlarge(needs.per_thread, k->scratch_bytes);
+    return {kernel(w), info.shape[0], info.shape[1]};
+  }
+  void visit(const program::LowRankMlp& op) {
+    const auto up = shape(op.up), gate = shape(op.gate), down = shape(op.down);
+    enlarge(needs.tile, low_rank_mlp_tile_bytes(up, gate, down));
+    enlarge(needs.temporary, low_rank_mlp_shared_bytes(up, gate, down, rows(op.p), threads));
+  }
+  void visit(const program::LowRankAttention& op) {
+    const auto& kv = program.kv[size_t(op.slot)];
+    const int64_t group = op.heads / op.kv_heads;
+    enlarge(needs.tile, std::max({low_rank_rows_tile_bytes(shape(op.q.up), group * kv.head_dim_k),
+                                  low_rank_rows_tile_bytes(shape(op.k.up), kv.head_dim_k),
+                                  low_rank_rows_tile_bytes(shape(op.v.up), kv.head_dim_v)}));
+    enlarge(needs.temporary,
+            size_t(rows(op.y) * (group + 1) * (kv.head_dim_k + kv.head_dim_v)) * sizeof(float));
+  }
   template <typename Op>
   void visit(const Op&) {}
 };
+
+AttentionParams attention_params(const program::LowRankAttention& op, const program::KvSlot& kv) {
+  AttentionParams params;
+  params.heads = int(op.heads / op.kv_heads);
+  params.kv_heads = 1;
+  params.head_dim_k = int(kv.head_dim_k);
+  params.head_dim_v = int(kv.head_dim_v);
+  params.scale = op.scale;
+  params.window = int(std::min<int64_t>(op.window, INT32_MAX));
+  params.causal = false;
+  params.softcap = op.softcap;
+  return params;
+}
 
 AttentionParams attention_params(const program::Attention& op, const program::KvSlot& kv) {
   AttentionParams params;
@@ -109,10 +143,14 @@ ExecutorNeeds executor_needs(const Program& program, std::span<const codecs::Sto
   NeedsVisitor visitor{program, stored, bounds, threads, needs};
   for (const auto& instruction : program.instructions) {
     std::visit([&](const auto& op) { visitor.visit(op); }, instruction.operation);
-    if (const auto* op = std::get_if<program::Attention>(&instruction.operation))
-      needs.attention = std::max(
-          needs.attention, size_t(attention_scratch_bytes(attention_params(*op, program.kv[size_t(op->slot)]),
-                                                          context, threads)));
+    const auto scratch = [&](const auto* op) {
+      if (op)
+        needs.attention = std::max(
+            needs.attention, size_t(attention_scratch_bytes(
+                                 attention_params(*op, program.kv[size_t(op->slot)]), context, threads)));
+    };
+    scratch(std::get_if<program::Attention>(&instruction.operation));
+    scratch(std::get_if<program::LowRankAttention>(&instruction.operation));
   }
   return needs;
 }
@@ -131,7 +169,7 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
       prepared_(needs_.prepared),
       pair_prepared_(needs_.pair_prepared),
       temporary_(needs_.temporary),
-      thread_scratch_(needs_.per_thread * size_t(pool.size())),
+      thread_scratch_((needs_.per_thread + needs_.tile) * size_t(pool.size())),
       rope_(needs_.rope),
       attention_(int64_t(needs_.attention)) {}
 
@@ -181,9 +219,10 @@ class Executor::Step {
     return reinterpret_cast<float*>(e_.arena_.data() + e_.plan_.offsets[size_t(v.id)]);
   }
   int32_t* i32(Value v) const { return reinterpret_cast<int32_t*>(f32(v)); }
-  std::byte* scratch(int thread) const {
-    return e_.thread_scratch_.data() + e_.needs_.per_thread * size_t(thread);
+  ThreadMemory thread_memory() const {
+    return {e_.thread_scratch_.data(), e_.needs_.per_thread, e_.needs_.per_thread + e_.needs_.tile};
   }
+  std::byte* scratch(int thread) const { return thread_memory().kernel(thread); }
 
   program::StepSizes sizes_for_work() const {
     program::StepSizes s;
@@ -520,6 +559,42 @@ class Executor::Step {
       params.alibi_slopes = slopes.data();
     }
     attention(e_.pool_, params, attention_plan_, e_.kv_, op.slot, f32(op.q), f32(op.y), e_.attention_);
+  }
+
+  LowRankFactor factor(Value p, Weight up, Weight bias) const {
+    if (!up) return {};
+    return {&e_.weights_.matrix(up), e_.weights_.vector(bias), f32(p)};
+  }
+  void execute(const program::LowRankMlp& op) {
+    if (rows(op.p) == 0) return;
+    low_rank_mlp(e_.pool_, rows_, factor(op.p, op.up, op.up_bias), factor(op.gate_p, op.gate, op.gate_bias),
+                 e_.weights_.matrix(op.down), op.activation, rows(op.p), f32(op.y), thread_memory(),
+                 e_.temporary_.span());
+  }
+
+  // One KV head after another: its keys and values are all that the cache holds.
+  void execute(const program::LowRankAttention& op) {
+    const auto& kv = program_.kv[size_t(op.slot)];
+    const int64_t m = rows(op.y), group = op.heads / op.kv_heads, dk = kv.head_dim_k, dv = kv.head_dim_v;
+    if (m == 0) return;
+    const auto params = attention_params(op, kv);
+    auto* const k = reinterpret_cast<float*>(e_.temporary_.data());
+    auto *const v = k + m * dk, *const q = v + m * dv, *const out = q + m * group * dk;
+    for (int64_t head = 0; head < op.kv_heads; ++head) {
+      const auto columns = [&](const program::LowRankAttention::Factor& f, int64_t n, float* to) {
+        return LowRankColumns{factor(f.p, f.up, f.bias), {head * n, (head + 1) * n}, to};
+      };
+      const LowRankColumns parts[] = {columns(op.k, dk, k), columns(op.v, dv, v),
+                                      columns(op.q, group * dk, q)};
+      expand_columns(e_.pool_, rows_, parts, m, thread_memory());
+      append_kv(e_.pool_, attention_plan_, e_.kv_, op.slot, k, v);
+      attention(e_.pool_, params, attention_plan_, e_.kv_, op.slot, q, out, e_.attention_);
+      by_rows(m, group * dv, [&](Range part) {
+        for (int64_t r = part.begin; r < part.end; ++r)
+          std::memcpy(f32(op.y) + (r * op.heads + head * group) * dv, out + r * group * dv,
+                      size_t(group * dv) * sizeof(float));
+      });
+    }
   }
 
   void execute(const program::Route& op) {

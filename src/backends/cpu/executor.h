@@ -25,12 +25,16 @@ struct ExecutorNeeds {
   size_t arena = 0;          // all values of the program
   size_t prepared = 0;       // the left side of a product
   size_t pair_prepared = 0;  // the same, rows sorted by expert
-  size_t temporary = 0;   // the second half of a gated product; expert results before they are put in order
+  // The second half of a gated product; expert results before they are put in order; one head's keys, values,
+  // queries and results of low-rank attention.
+  size_t temporary = 0;
   size_t per_thread = 0;  // product kernels
+  size_t tile = 0;        // per thread: wide rows of low-rank products
   size_t rope = 0;        // cosines and sines of the step's positions
   size_t attention = 0;   // partial states of long sequences
   uint64_t bytes(int threads) const {
-    return arena + prepared + pair_prepared + temporary + rope + attention + per_thread * size_t(threads);
+    return arena + prepared + pair_prepared + temporary + rope + attention +
+           (per_thread + tile) * size_t(threads);
   }
 };
 // context: the most tokens a sequence may have.

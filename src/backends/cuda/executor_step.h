@@ -2,6 +2,7 @@
 // launches (step_operations.cpp).
 #pragma once
 
+#include <cassert>
 #include <span>
 #include <vector>
 
@@ -78,7 +79,9 @@ class Executor::Step {
   void execute(const program::Attention&);
   void execute(const program::Route&);
   void execute(const program::ExpertMatMul&);
-  void execute(const program::DecodeGroup&) {}  // decoded at load
+  void execute(const program::DecodeGroup&) {}                 // decoded at load
+  void execute(const program::LowRankMlp&) { assert(false); }  // the engine fuses so for the CPU alone
+  void execute(const program::LowRankAttention&) { assert(false); }
   void execute(const program::ExpertCombine&);
 
   // x for a product with this weight: the fast kernels read bf16, also of values that are kept in f32.
