@@ -14,6 +14,7 @@
 #include "models/model.h"
 #include "output.h"
 #include "quantize/calibration_text.h"
+#include "quantize/importance.h"
 #include "quantize/model_folder.h"
 #include "scored_text.h"
 #include "terminal.h"
@@ -24,7 +25,7 @@ namespace {
 struct Options {
   std::string model, out, codec = "q4_k_m";
   int threads = 0;
-  bool again = false, overwrite = false, special = false;
+  bool again = false, overwrite = false, special = false, imatrix = false;
   std::string calib;  // a file; empty: the default text
   int64_t samples = 128, seq = 0;
   std::map<std::string, std::string, std::less<>> settings;  // of the method, those that were said
@@ -95,6 +96,18 @@ int run_folder(const Options& options, const quantize::Method& method) {
   return 0;
 }
 
+formats::Importance importance_of(const Options& options, const std::filesystem::path& path,
+                                  ThreadPool& pool) {
+  const auto model = models::open_model(path);
+  const auto samples = samples_of(options, model);
+  uint64_t total = 0, done = 0;
+  for (const auto& sample : samples) total += sample.size() * uint64_t(model.layers);
+  ProgressBar bar("calibrating", total, ProgressUnit::tokens);
+  const auto folder = std::filesystem::absolute(options.out).parent_path();
+  return quantize::importance_of(model, samples, folder, pool,
+                                 [&](int64_t rows) { bar.update(done += uint64_t(rows)); });
+}
+
 int run(const Options& options) {
   if (const auto* method = quantize::find_method(options.codec)) return run_folder(options, *method);
   const auto* recipe = formats::find_recipe(options.codec);
@@ -120,10 +133,13 @@ int run(const Options& options) {
 
   ThreadPool pool(options.threads);
   const double start = steady_seconds();
+  formats::Importance importance;
+  if (options.imatrix || !options.calib.empty()) importance = importance_of(options, path, pool);
   {
     ProgressBar bar("quantizing", 0, ProgressUnit::bytes);
-    formats::requantize(source, *recipe, plan, options.out, pool,
-                        [&](uint64_t done, uint64_t total) { bar.update(done, total); });
+    formats::requantize(
+        source, *recipe, plan, options.out, pool,
+        [&](uint64_t done, uint64_t total) { bar.update(done, total); }, importance);
   }
   struct Sum {
     int64_t tensors = 0, elements = 0;
@@ -157,6 +173,8 @@ std::function<int()> setup(CLI::App& app) {
   app.add_option("-t,--threads", o->threads, "threads (default: one per core)")->check(CLI::Range(0, 1024));
   app.add_option("--calib", o->calib, "text to calibrate with (default: a short one that ships with cairn)")
       ->check(CLI::ExistingFile);
+  app.add_flag("--imatrix", o->imatrix,
+               "GGUF: columns count as much as calibration text says (--calib says so too)");
   app.add_flag("--special", o->special, "what is written like a special token in it is one");
   app.add_option("--samples", o->samples, "the most sequences of calibration text")
       ->capture_default_str()

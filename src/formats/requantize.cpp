@@ -124,7 +124,7 @@ std::vector<PlannedTensor> plan_requantize(const Gguf& source, const Recipe& rec
 
 void requantize(const Gguf& source, const Recipe& recipe, std::span<const PlannedTensor> plan,
                 const std::filesystem::path& out, ThreadPool& pool,
-                const std::function<void(uint64_t, uint64_t)>& on_progress) {
+                const std::function<void(uint64_t, uint64_t)>& on_progress, const Importance& importance) {
   GgufWriter writer(out, source.alignment);
   for (size_t i = 0; i < source.metadata.size(); ++i) {
     const auto& key = source.metadata[i].first;
@@ -155,6 +155,12 @@ void requantize(const Gguf& source, const Recipe& recipe, std::span<const Planne
     const int64_t cols = t.shape.back(), rows = t.elements() / cols;
     const auto from_bytes = size_t(*codecs::row_bytes(from, uint64_t(cols))),
                to_bytes = size_t(*codecs::row_bytes(to, uint64_t(cols)));
+    const auto counts = importance.find(t.name);
+    const int64_t rows_each =
+        t.shape.size() == 3 ? t.shape[1] : rows;  // that share their columns' importance
+    if (counts != importance.end() && int64_t(counts->second.size()) != rows / rows_each * cols)
+      fail(ErrorKind::invalid_argument, "{}: tensor '{}' has {} columns that count, its importance {}",
+           source.name, t.name, rows / rows_each * cols, counts->second.size());
     const int64_t slice = std::max<int64_t>(1, (int64_t{1} << 22) / cols);
     for (int64_t first = 0; first < rows; first += slice) {
       const int64_t count = std::min(slice, rows - first);
@@ -171,7 +177,9 @@ void requantize(const Gguf& source, const Recipe& recipe, std::span<const Planne
             broken = first + r;
             return;
           }
-          to.encode(row, blocks.data() + size_t(r) * to_bytes, cols, nullptr);
+          to.encode(
+              row, blocks.data() + size_t(r) * to_bytes, cols,
+              counts == importance.end() ? nullptr : counts->second.data() + (first + r) / rows_each * cols);
         }
       });
       if (broken >= 0)

@@ -1,10 +1,11 @@
 // A GGUF file again, with its matrices in other block formats: what `cairn quantize` does where a block at a
-// time is enough and no calibration is asked for.
+// time is enough.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,9 +41,14 @@ struct PlannedTensor {
 // Throws Error(invalid_argument) for tensors that are quantized already, unless `again`.
 std::vector<PlannedTensor> plan_requantize(const Gguf&, const Recipe&, bool again = false);
 
+// What columns count, by tensor name: [cols], or [experts, cols] (codecs::Codec::encode). Tensors that are
+// not in it count all columns alike.
+using Importance = std::map<std::string, std::vector<float>, std::less<>>;
+
 // Writes `out` (appears when complete). on_progress: bytes of the source that are done, of all. Throws
 // Error(invalid_file) naming tensor and row where a value is not finite.
 void requantize(const Gguf&, const Recipe&, std::span<const PlannedTensor>, const std::filesystem::path& out,
-                ThreadPool&, const std::function<void(uint64_t done, uint64_t total)>& on_progress = {});
+                ThreadPool&, const std::function<void(uint64_t done, uint64_t total)>& on_progress = {},
+                const Importance& = {});
 
 }  // namespace cairn::formats

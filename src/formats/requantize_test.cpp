@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -155,6 +156,41 @@ TEST_F(Requantize, ValuesThatAreNotFiniteAreNamedAndNoFileStays) {
               std::string::npos);
     EXPECT_FALSE(std::filesystem::exists(folder_.path() / "out.gguf"));
   }
+}
+
+TEST_F(Requantize, ColumnsThatCountMoreLoseLess) {
+  const auto source = write({{"blk.0.attn_q.weight", {4, 256}}, {"blk.0.ffn_up_exps.weight", {2, 3, 256}}});
+  const auto& recipe = *find_recipe("q4_k_s");
+  const auto plan = plan_requantize(source, recipe);
+  Importance importance;
+  auto& row = importance["blk.0.attn_q.weight"];
+  for (int i = 0; i < 256; ++i) row.push_back(i % 8 == 0 ? 100.f : 0.01f);
+  auto& experts = importance["blk.0.ffn_up_exps.weight"];
+  experts.assign(512, 1.f);
+  for (int i = 0; i < 256; ++i) experts[size_t(256 + i)] = row[size_t(i)];
+  const auto out = folder_.path() / "out.gguf";
+  const auto lost = [&](const std::string& name, size_t first, size_t count) {
+    const auto file = read_gguf(out);
+    const auto& t = tensor(file, name);
+    std::vector<float> values(size_t(t.elements()));
+    codecs::codec(t.codec).decode(t.bytes.data(), values.data(), t.elements());
+    double sum = 0;
+    for (size_t i = first; i < first + count; ++i)
+      sum += double(row[i % 256]) * std::pow(double(values[i]) - double(values_.at(name)[i]), 2);
+    return sum;
+  };
+  requantize(source, recipe, plan, out, pool_);
+  const double plain = lost("blk.0.attn_q.weight", 0, 1024), first = lost("blk.0.ffn_up_exps.weight", 0, 768),
+               second = lost("blk.0.ffn_up_exps.weight", 768, 768);
+  requantize(source, recipe, plan, out, pool_, {}, importance);
+  EXPECT_LT(lost("blk.0.attn_q.weight", 0, 1024), 0.8 * plain);
+  EXPECT_LT(lost("blk.0.ffn_up_exps.weight", 768, 768), 0.8 * second);  // the second expert's
+  EXPECT_GT(lost("blk.0.ffn_up_exps.weight", 0, 768), 0.8 * first);     // and not the first one's
+  row.pop_back();
+  EXPECT_NE(message_of([&] {
+              requantize(source, recipe, plan, out, pool_, {}, importance);
+            }).find("its importance 255"),
+            std::string::npos);
 }
 
 }  // namespace

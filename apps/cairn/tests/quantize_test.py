@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import struct
 import unittest
 from pathlib import Path
 
@@ -12,7 +13,74 @@ from program import ProgramTest
 MODEL = Path(__file__).resolve().parents[3] / "models/cairn-stories/cairn-stories-q8_0.gguf"
 
 
+def tensors_of(path):
+    """{name: (dtype, shape, bytes)} of a safetensors file."""
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    entries = json.loads(data[8:8 + size])
+    return {name: (e["dtype"], e["shape"], data[8 + size + e["data_offsets"][0]:8 + size + e["data_offsets"][1]])
+            for name, e in entries.items() if name != "__metadata__"}
+
+
+def unpacked(words, bits, count):
+    """`count` values of `bits` bits from 32-bit words, low bits first."""
+    number = int.from_bytes(struct.pack(f"<{len(words)}I", *words), "little")
+    return [number >> (bits * i) & ((1 << bits) - 1) for i in range(count)]
+
+
+def read_gptq(tensors, module, bits):
+    """The matrix [rows][columns] of a module as GPTQ checkpoints of the first format store it."""
+    _, (height, rows), codes = tensors[module + ".qweight"]
+    codes = struct.unpack(f"<{height * rows}I", codes)
+    _, (groups, width), zeros = tensors[module + ".qzeros"]
+    zeros = struct.unpack(f"<{groups * width}I", zeros)
+    zeros = [unpacked(zeros[g * width:(g + 1) * width], bits, rows) for g in range(groups)]
+    scales = struct.unpack(f"<{groups * rows}e", tensors[module + ".scales"][2])
+    columns = height * 32 // bits
+    group = struct.unpack(f"<{columns}i", tensors[module + ".g_idx"][2])
+    result = []
+    for row in range(rows):
+        line = unpacked(codes[row::rows], bits, columns)
+        result.append([scales[group[c] * rows + row] * (line[c] - ((zeros[group[c]][row] + 1) & ((1 << bits) - 1)))
+                       for c in range(columns)])
+    return result
+
+
 class Quantize(ProgramTest):
+    def test_another_reader_finds_the_weights(self):
+        module = "model.layers.1.self_attn.k_proj"
+        _, (rows, columns), original = tensors_of(MODEL.parent / "model.safetensors")[module + ".weight"]
+        original = [struct.unpack("<f", b"\0\0" + original[2 * i:2 * i + 2])[0] for i in range(rows * columns)]
+        size = sum(w * w for w in original)
+        calibration = ("--samples", "4", "--seq", "128")
+        # What is lost grows fourfold with a bit less; a code or zero in a wrong place costs more than all of it.
+        for bits, share in ((8, 1e-4), (4, 0.03), (3, 0.12), (2, 0.6)):
+            for way in (("--round-to-nearest",), ("--act-order", "--scattered-groups", *calibration)):
+                out = self.folder / f"{bits}{way[0]}"
+                self.succeed("quantize", MODEL.parent, "-o", out, "--codec", "gptq", "--bits", bits, "--asymmetric", *way)
+                shard = tensors_of(out / "model-00003-of-00005.safetensors")
+                found = read_gptq(shard, module, bits)
+                self.assertEqual((len(found), len(found[0])), (rows, columns))
+                lost = sum((a - b) ** 2 for a, b in zip((w for line in found for w in line), original))
+                self.assertLess(lost / size, share if len(way) == 1 else 3 * share, (bits, way))
+                scattered = struct.unpack(f"<{columns}i", shard[module + ".g_idx"][2]) != tuple(c // 128 for c in range(columns))
+                self.assertEqual(scattered, len(way) > 1)
+                self.assertEqual(json.loads((out / "config.json").read_text())["quantization_config"]["desc_act"], scattered)
+        text = self.write("text.txt", "Once upon a time there was a little girl who had a red ball. " * 8)
+        for way in ("--round-to-nearest", "--act-order"):
+            found = json.loads(self.succeed("compare", MODEL.parent, self.folder / f"8{way}", text, "--json", "--window", "64"))
+            self.assertLess(found["kl_mean"], 2e-3)
+
+    def test_importance_makes_another_file_of_the_same_size(self):
+        plain, weighed = self.folder / "plain.gguf", self.folder / "weighed.gguf"
+        self.succeed("quantize", MODEL, "-o", plain, "--codec", "q4_k_s", "--again")
+        self.succeed("quantize", MODEL, "-o", weighed, "--codec", "q4_k_s", "--again", "--imatrix")
+        self.assertEqual(plain.stat().st_size, weighed.stat().st_size)
+        self.assertNotEqual(plain.read_bytes(), weighed.read_bytes())
+        text = self.write("text.txt", "Once upon a time there was a little girl who had a red ball. " * 8)
+        found = json.loads(self.succeed("compare", MODEL, weighed, text, "--json", "--window", "64"))
+        self.assertLess(found["kl_mean"], 0.2)
+
     def test_the_file_runs_and_loses_little(self):
         out = self.folder / "small.gguf"
         says = self.succeed("quantize", MODEL, "-o", out, "--codec", "q6_k", "--again").decode()
