@@ -16,6 +16,7 @@ constexpr int kBits = 12, kMostAtOnce = 6;
 constexpr int kLookUps = 4;  // of kBits in what 8 bytes hold from any bit on, 57 bits
 // Past a block its last code's bytes may be read, and what a word of 8 bytes holds behind them.
 constexpr int64_t kReadBehind = 32;
+constexpr uint8_t kNoGap = 255;
 // Elements whose exponents wait in the first-level cache for signs and mantissas.
 constexpr int64_t kSlack = kMostAtOnce * kLookUps + 8;
 
@@ -163,8 +164,8 @@ std::vector<uint32_t> Df11Group::short_codes(int bits, int most) const {
 }
 
 // The exponents of the first `count` elements of a block; room for kSlack more is there. begins, if not null,
-// gets a 1 for each bit of the block where a code begins. False when the codes are not what the positions and
-// gaps say; after a part of a block its end is not looked at.
+// gets for each chunk of the block the bit at which its first code begins, or kNoGap. False when the codes
+// are not what the positions and gaps say; after a part of a block its end is not looked at.
 bool Df11Group::decode_block(int64_t block, int64_t count, uint8_t* exponents, uint8_t* begins) const {
   const auto size = int64_t(fields_.encoded_exponent.size());
   const int64_t begin = block * kDf11BlockBytes;
@@ -207,11 +208,18 @@ bool Df11Group::decode_block(int64_t block, int64_t count, uint8_t* exponents, u
       exponents[done++] = uint8_t(code.exponent);
       at += code.bits;
     }
-  for (; done < count && at < end; ++done) {
-    const Code code = first_code(uint32_t((big_endian(codes + at / 8) << (at % 8)) >> 32), 32);
+  while (done < count && at < end) {
+    if (begins && at < 8 * kDf11BlockBytes && begins[at / 64] == kNoGap) begins[at / 64] = uint8_t(at % 64);
+    const uint64_t window = big_endian(codes + at / 8) << (at % 8), entry = entries[window >> (64 - kBits)];
+    const auto bits = int64_t(entry >> 56), several = int64_t(entry >> 48 & 0xff);
+    if (bits > 0 && several <= count - done && at % 64 + bits <= 64) {  // all begin in the chunk
+      std::memcpy(exponents + done, &entry, 8);
+      done += several, at += bits;
+      continue;
+    }
+    const Code code = first_code(uint32_t(window >> 32), 32);
     if (code.bits == 0) return false;
-    if (begins && at < 8 * kDf11BlockBytes) begins[at] = 1;
-    exponents[done] = uint8_t(code.exponent);
+    exponents[done++] = uint8_t(code.exponent);
     at += code.bits;
   }
   if (done < count || at > end) return false;
@@ -254,19 +262,16 @@ void Df11Group::decode(int64_t first, int64_t last, uint16_t* to) const {
 }
 
 void Df11Group::verify(Range blocks, bool gaps) const {
-  std::vector<uint8_t> exponents(size_t(kDf11MostInBlock + kSlack)),
-      begins(size_t(gaps ? 8 * kDf11BlockBytes : 0));
+  std::vector<uint8_t> exponents(size_t(kDf11MostInBlock + kSlack)), begins(kDf11ChunksPerBlock);
   for (int64_t block = blocks.begin; block < blocks.end; ++block) {
-    std::fill(begins.begin(), begins.end(), uint8_t{0});
+    std::fill(begins.begin(), begins.end(), kNoGap);
     if (!decode_block(block, position(block + 1) - position(block), exponents.data(),
                       gaps ? begins.data() : nullptr))
       refuse_block(block);
     for (int64_t chunk = 0; gaps && chunk < kDf11ChunksPerBlock; ++chunk) {
-      const uint8_t* const bits = begins.data() + 64 * chunk;
-      const int64_t first = std::find(bits, bits + 64, 1) - bits;
-      const int stated = gap(block * kDf11ChunksPerBlock + chunk);
+      const int first = begins[size_t(chunk)], stated = gap(block * kDf11ChunksPerBlock + chunk);
       // Nothing begins in chunks past the end, and nobody asks for their gaps.
-      if (first < 64 && first != stated)
+      if (first != kNoGap && first != stated)
         fail(ErrorKind::invalid_file,
              "{}: field gaps: the first code of chunk {} begins at bit {}, not {}; the file is damaged",
              where_, block * kDf11ChunksPerBlock + chunk, first, stated);

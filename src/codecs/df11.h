@@ -63,7 +63,7 @@ class Df11Group {
   // Elements [first, last) as bf16. Nothing is written outside of them, whatever the codes are. Throws
   // Error(invalid_file) for codes that are none or do not end where they should.
   void decode(int64_t first, int64_t last, uint16_t* to) const;
-  // That whole blocks decode; and, which takes ten times as long, that every gap is where a code begins.
+  // That whole blocks decode; and, which takes longer, that every gap is where a code begins.
   void verify(Range blocks, bool gaps = true) const;
 
   // The exponents of the codes that `bits` bits begin with, as many as fit: bits 0..7, 8..15, 16..23 are up

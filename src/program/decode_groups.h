@@ -14,6 +14,11 @@ inline constexpr int32_t kGroupPlaces = 2;
 // naming an instruction that reads weights of two groups.
 Program decode_groups(const Program&, std::span<const int32_t> group_of);
 
+// The matrices of the first `layers` layers are kept in host memory and copied to a device in every step:
+// those of a DecodeGroup as they are stored, others (of layers that have none) decoded, as a group of their
+// own.
+Program keep_on_host(const Program&, int64_t layers);
+
 // The same without DecodeGroups: for executors that hold every weight decoded.
 Program without_decode_groups(const Program&);
 

@@ -14,7 +14,7 @@ using program::Weight;
 
 class Finder {
  public:
-  Finder(const models::Model& model, bool head) : model_(model), head_(head) {
+  Finder(const models::Model& model, bool head, bool tables) : model_(model), head_(head), tables_(tables) {
     blocks_.resize(size_t(model.layers) + 1);
     for (size_t b = 0; b < blocks_.size(); ++b) blocks_[b].layer = int32_t(b) - 1;
   }
@@ -64,6 +64,9 @@ class Finder {
   void products(const program::ExpertMatMul& op) {
     for (const auto& p : op.products) matrix(p.weight, op.x);
   }
+  void products(const program::Embed& op) {
+    if (tables_) matrix(op.table, {});
+  }
   void products(const program::Logits& op) {
     if (head_)
       matrix(op.weight, op.x);
@@ -85,7 +88,7 @@ class Finder {
   void matrix(Weight w, Value x) {
     const auto& info = model_.program.info(w);
     const auto found = tensors_of(info);
-    if (is_table(info.name)) return keep(info.name, "its rows are looked up");
+    if (!tables_ && is_table(info.name)) return keep(info.name, "its rows are looked up");
     if (info.transposed) return keep(info.name, "it is stored transposed");
     if (info.shape.size() == 3 && found.size() == 1 && info.shape[0] != 1)
       return keep(info.name, "its experts lie in one tensor");
@@ -111,7 +114,7 @@ class Finder {
   }
 
   const models::Model& model_;
-  const bool head_;
+  const bool head_, tables_;
   std::vector<Block> blocks_;
   Block* block_ = nullptr;
   std::set<size_t> owned_;
@@ -120,14 +123,14 @@ class Finder {
 
 }  // namespace
 
-std::vector<Block> blocks_of(const models::Model& model, bool head) {
+std::vector<Block> blocks_of(const models::Model& model, bool head, bool tables) {
   if (model.checkpoint.format == formats::Format::gguf)
     fail(ErrorKind::unsupported, "{} is a GGUF file; this method starts from a Hugging Face folder",
          model.file);
-  if (model.config.contains("quantization_config"))
-    fail(ErrorKind::unsupported,
-         "{}: the weights are quantized already (quantization_config); start from the original", model.file);
-  return Finder(model, head).find();
+  if (model.config.contains("quantization_config") || model.config.contains("dfloat11_config"))
+    fail(ErrorKind::unsupported, "{}: the weights are quantized already ({}); start from the original",
+         model.file, model.config.contains("dfloat11_config") ? "dfloat11_config" : "quantization_config");
+  return Finder(model, head, tables).find();
 }
 
 }  // namespace cairn::quantize

@@ -26,8 +26,9 @@ struct Block {
 };
 
 // The first entry is what lies outside; the others follow in the order of their layers. head: the scores'
-// matrix counts as a matrix there. Throws Error(unsupported) when the model is quantized already or is a
-// GGUF file. The model must outlive the result.
-std::vector<Block> blocks_of(const models::Model&, bool head);
+// matrix counts as a matrix there; tables: and so do tables whose rows are looked up. Throws
+// Error(unsupported) when the model is quantized already or is a GGUF file. The model must outlive the
+// result.
+std::vector<Block> blocks_of(const models::Model&, bool head, bool tables = false);
 
 }  // namespace cairn::quantize

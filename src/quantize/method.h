@@ -67,13 +67,20 @@ class Encoder {
   virtual bool sequential() const { return false; }
   // The matrix of the scores (lm_head), where it is no table at once: a block of its own, without inputs.
   virtual bool wants_head() const { return false; }
+  // Tables whose rows are looked up (embeddings), also where they make the scores too.
+  virtual bool wants_tables() const { return false; }
   // Empty, or why this matrix stays as it is: "100 columns are no multiple of the group of 128".
   virtual std::string keeps(const Matrix&) const = 0;
+  // What encode() will be given of a block, all blocks before the first config() and encode().
+  virtual void sees(std::span<const Matrix>) {}
   // All matrices of a block (of a step, when sequential) but those that keeps() named, in the program's
   // order. Throws Error naming the matrix for values that are not finite.
   virtual Encoded encode(std::span<const Matrix>, ThreadPool&) = 0;
-  // config.json's "quantization_config", from the settings alone.
+  // The tensors of a block's file as they were read back, for methods that promise what can be checked.
+  virtual void verify(std::span<const formats::Tensor>, std::span<const Matrix>, ThreadPool&) const {}
+  // config.json's "quantization_config" or other field, from the settings and what the method saw.
   virtual nlohmann::ordered_json config() const = 0;
+  virtual std::string_view config_field() const { return "quantization_config"; }
 };
 
 struct Method {

@@ -1,5 +1,6 @@
 #include "codecs/codec.h"
 #include "quantize/bcq.h"
+#include "quantize/df11.h"
 #include "quantize/gptq.h"
 #include "quantize/low_rank.h"
 #include "quantize/method.h"
@@ -7,7 +8,7 @@
 namespace cairn::quantize {
 namespace {
 
-constexpr const Method* kMethods[] = {&kGptq, &kBcq, &kLowRank};
+constexpr const Method* kMethods[] = {&kGptq, &kBcq, &kLowRank, &kDf11};
 
 }  // namespace
 

@@ -42,7 +42,7 @@ class Folder {
         job_(job),
         pool_(pool),
         partial_(job.out.string() + ".partial"),
-        blocks_(blocks_of(model, encoder.wants_head())) {}
+        blocks_(blocks_of(model, encoder.wants_head(), encoder.wants_tables())) {}
 
   FolderReport write() {
     prepare();
@@ -92,6 +92,7 @@ class Folder {
       });
     if (!any)
       fail(ErrorKind::invalid_argument, "{}: no matrix can be quantized like this{}", model_.file, refused);
+    for (const auto& block : blocks_) encoder_.sees(matrices_of(block));
     const auto config = encoder_.config().dump();
     auto name = models::fingerprint(model_) + " " + job_.settings + " " + config;
     if (encoder_.moments() != Moments::none)
@@ -154,10 +155,17 @@ class Folder {
     }
     // What is there is what counts, also for the sums.
     const auto shard = formats::read_safetensors(path);
+    encoder_.verify(shard.tensors, matrices_of(block), pool_);
     for (const auto& tensor : shard.tensors) names_[tensor.name] = b;
     for (const auto& [name, type] : shard.unreadable) names_[name] = b;
     report_.all_after += bytes_of_data(shard);
     report_.after += bytes_of_data(shard) - kept_bytes;
+  }
+
+  static std::vector<Matrix> matrices_of(const Block& block) {
+    std::vector<Matrix> matrices;
+    for (const auto& m : block.matrices) matrices.push_back(m.matrix);
+    return matrices;
   }
 
   static uint64_t bytes_of_data(const formats::Safetensors& shard) {
@@ -321,7 +329,7 @@ class Folder {
     auto config = files_.format == formats::Format::safetensors && fs::exists(path)
                       ? nlohmann::ordered_json::parse(read_text_file(path))
                       : nlohmann::ordered_json(*files_.config);
-    config["quantization_config"] = encoder_.config();
+    config[encoder_.config_field()] = encoder_.config();
     write_text(partial_ / "config.json", config.dump(2) + "\n");
   }
 

@@ -154,6 +154,28 @@ class Quantize(ProgramTest):
         self.refuse(2, *command, "--calib", self.folder / "none.txt", says="none.txt")
         self.refuse(2, *command, "--damping", "7", says="--damping is '7'")
 
+    def test_df11_loses_nothing(self):
+        out = self.folder / "df11"
+        says = self.succeed("quantize", MODEL.parent, "-o", out, "--codec", "df11").decode()
+        self.assertIn("entropy bound", says)
+        size = sum(path.stat().st_size for path in out.glob("*.safetensors"))
+        ratio = size / (MODEL.parent / "model.safetensors").stat().st_size
+        self.assertGreater(ratio, 0.65)
+        self.assertLess(ratio, 0.72)
+        config = json.loads((out / "config.json").read_text())
+        self.assertNotIn("quantization_config", config)
+        patterns = config["dfloat11_config"]["pattern_dict"]
+        self.assertEqual(patterns["model\\.embed_tokens"], [])
+        self.assertEqual(len(patterns["model\\.layers\\.\\d+"]), 7)
+        text = self.write("text.txt", "Once upon a time there was a little girl who had a red ball. " * 8)
+        found = json.loads(self.succeed("compare", MODEL.parent, out, text, "--json", "--window", "64"))
+        self.assertEqual(found["kl_mean"], 0)
+        again = ("quantize", out, "-o", self.folder / "again", "--codec", "df11")
+        self.refuse(5, *again, says="quantized already")
+        half = MODEL.parents[2] / "src/models/testdata/llama-f16"
+        self.refuse(2, "quantize", half, "-o", self.folder / "half", "--codec", "df11",
+                    says=["stored as f16", "df11 stores bf16 only"])
+
     def test_what_is_refused(self):
         out = self.folder / "small.gguf"
         self.refuse(2, "quantize", MODEL, "-o", out, says=["q8_0 already", "--again"])

@@ -65,7 +65,7 @@ struct GroupRoom {
       size_t size = 0;
       for (const Weight w : group->weights) {
         const auto i = size_t(w.id);
-        if (!roles[i].matrix) continue;
+        if (!roles[i].matrix || !stored[i].group) continue;
         at[i] = int64_t(size);
         size += piece_bytes(require_kernel(stored[i], program.weights[i].name), stored[i]) *
                 stored[i].pieces.size();
@@ -191,8 +191,8 @@ void Weights::decode(const program::DecodeGroup& group, ThreadPool& pool) {
   std::vector<Part> parts;
   for (const Weight w : group.weights) {
     const auto i = size_t(w.id);
+    if (i >= grouped_.size() || !grouped_[i].group) continue;  // plain: packed at load
     const auto& weight = grouped_[i];
-    if (!weight.group) continue;
     const int64_t panels = panels_of(weight.rows),
                   step = std::max<int64_t>(1, int64_t(kPackChunk) / (weight.cols * 2 * kPanelRows));
     for (size_t piece = 0; piece < weight.pieces.size(); ++piece)
