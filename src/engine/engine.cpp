@@ -30,6 +30,26 @@ Engine::Engine(models::Model model, const EngineOptions& options)
       program_(options.fuse ? program::fuse(model_.program) : program::expand(model_.program)),
       memory_(plan_memory(model_, options, gpu_)),
       pool_(options.threads) {
+  try {
+    load(options);
+  } catch (const Error& e) {
+    // What no plan foresees: a kernel that does not compile, memory that another program took meanwhile.
+    const bool user = e.kind() == ErrorKind::cancelled || e.kind() == ErrorKind::invalid_argument;
+    if (options.place != Place::automatic || memory_.place != Place::cuda || user) throw;
+    const std::string said = e.what();
+    executor_.reset();
+    kv_.reset();
+    EngineOptions on_cpu = options;
+    on_cpu.place = Place::cpu;
+    program_ = options.fuse ? program::fuse(model_.program) : program::expand(model_.program);
+    memory_ = plan_memory(model_, on_cpu, gpu_);
+    memory_.why = said.substr(0, said.find('\n'));
+    gpu_.reset();
+    load(on_cpu);
+  }
+}
+
+void Engine::load(const EngineOptions& options) {
   const bool on_gpu = memory_.place == Place::cuda;
   const program::Bounds bounds{memory_.step_tokens, step_logits(model_, options, memory_.step_tokens)};
   kv_ = std::make_unique<kv::KvPool>(

@@ -78,6 +78,7 @@ class Engine {
   std::unique_ptr<backends::Executor> executor_;
   std::string weights_origin_;
   std::unique_ptr<cpu::PackedWriter> writer_;  // reads the executor's weights; null: nothing to keep
+  void load(const EngineOptions&);
   void load_split(const EngineOptions&, const program::Bounds&);
   bool scored_ = false;  // a first token could be chosen
 };

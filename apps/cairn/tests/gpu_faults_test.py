@@ -115,9 +115,11 @@ class Faults(GpuTest):
         log = (self.folder / "cache/kernels/failed.log").read_text()
         self.assertIn("matmul_few.cu FORM_LAYOUT", log)
         self.assertIn("what the fake does not like", log)
+        self.fall_back(["matmul_few.cu", "does not compile for sm_90a"], nvrtc="fail=matmul_few.cu")
 
     def test_kernel_is_not_taken(self):
         self.refuse_gpu(7, ["loading", ".cu", "kernel image is invalid"], cuda="module=200")
+        self.fall_back("kernel image is invalid", cuda="module=200")
 
     def test_lost_while_running(self):
         for number, error, says in ((60, 719, "unspecified launch failure"), (400, 214, "ECC"), (400, 999, "unknown")):
