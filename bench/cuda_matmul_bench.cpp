@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -16,6 +17,7 @@
 
 #include "backends/cuda/ceilings.h"
 #include "backends/cuda/matmul_few.h"
+#include "backends/cuda/matmul_row.h"
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -151,9 +153,44 @@ struct Bench {
     const double time = seconds(
         [&](int i) { matmul_few(kernels, stream, products[size_t(i)].calls, tiling); }, int(products.size()));
     report(s.name, f, m, products[0].bytes, time,
-           fmt::format("p {} rt {} kw {} rw {} cl {} st {} mb {} bpm {} {}", tiling.parts, tiling.row_tiles,
+           fmt::format("p {} rt {} kw {} rw {} cl {} st {} mb {} bpm {}", tiling.parts, tiling.row_tiles,
                        tiling.k_warps, tiling.row_warps, tiling.cluster, tiling.stages, tiling.min_blocks,
-                       tiling.blocks_per_multiprocessor, tiling.unrolled ? "unrolled" : ""));
+                       tiling.blocks_per_multiprocessor));
+  }
+
+  static std::string describe(const RowTiling& t) {
+    return fmt::format("alone: rw {} st {} bpm {}", t.row_warps, t.stages, t.blocks_per_multiprocessor);
+  }
+  void alone(const Form& f, const Shape& s, const RowTiling& tiling) {
+    size_t at = 0;
+    std::vector<Product> products(
+        size_t(std::clamp<int64_t>(int64_t(1.5e9 / (double(s.rows[0]) * double(s.cols) * f.block_bytes() / 8 /
+                                                    f.chunk * (s.gated ? 2 : 1))),
+                                   3, 24)));
+    for (auto& p : products) fill(p, f, s, 1, at);
+    const double time = seconds(
+        [&](int i) { matmul_row(kernels, stream, products[size_t(i)].calls, tiling); }, int(products.size()));
+    report(s.name, f, 1, products[0].bytes, time, describe(tiling));
+  }
+  // tilings: of the four products, null as chosen
+  void chain_alone(const Form& f, const RowTiling* tiling) {
+    const auto all = shapes();
+    size_t at = 0;
+    std::vector<Product> products(64);
+    double bytes = 0;
+    for (size_t i = 0; i < products.size(); ++i)
+      fill(products[i], f, all[i % 4], 1, at), bytes += products[i].bytes;
+    const double time = seconds(
+        [&](int) {
+          for (auto& p : products) {
+            if (tiling && row_shared_bytes(f, *tiling, p.weights[0].cols) <= device.facts().shared_per_block)
+              matmul_row(kernels, stream, p.calls, *tiling);
+            else
+              matmul_row(kernels, stream, p.calls);
+          }
+        },
+        1);
+    report("16 layers", f, 1, bytes, time, tiling ? describe(*tiling) : "alone: as chosen");
   }
 
   // blocks: of a multiprocessor, 0 as chosen
@@ -179,6 +216,19 @@ struct Bench {
   }
 };
 
+std::vector<RowTiling> row_candidates(const Form& f, int64_t cols) {
+  std::vector<RowTiling> all;
+  for (const auto& [rw, blocks, fill] :
+       {std::array{1, 2, 2}, {1, 1, 2}, {1, 1, 1}, {2, 1, 2}, {2, 1, 1}, {1, 3, 3}}) {
+    RowTiling t{rw, 8, blocks};
+    while (t.stages > 2 && row_shared_bytes(f, t, cols) > (227u / unsigned(fill) - (fill > 1)) * 1024)
+      --t.stages;
+    if (row_shared_bytes(f, t, cols) > (227u / unsigned(fill) - (fill > 1)) * 1024) continue;
+    if (std::find(all.begin(), all.end(), t) == all.end()) all.push_back(t);
+  }
+  return all;
+}
+
 std::vector<FewTiling> candidates(const Form& f, int64_t m) {
   const bool blocks = f.layout == Layout::blocks;
   const int tt = m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 : 8;
@@ -187,11 +237,8 @@ std::vector<FewTiling> candidates(const Form& f, int64_t m) {
   const auto add = [&](int rt, int parts, int kw, int rw, int cl, int fill, int mb, int bpm) {
     FewTiling t{rt, tt, parts, kw, rw, cl, 8, mb, bpm, m == 1};
     while (t.stages > 2 && few_shared_bytes(f, t) > (227u / unsigned(fill) - (fill > 1)) * 1024) --t.stages;
-    const bool sums = f.scales == Scales::bytes_min && rw >= 4;
-    if (few_shared_bytes(f, t) > 227u * 1024 || (blocks && sums && t.stages < 3)) return;
+    if (few_shared_bytes(f, t) > 227u * 1024) return;
     if (std::find(c.begin(), c.end(), t) == c.end()) c.push_back(t);
-    t.unrolled = true;
-    if (blocks && m > 16 && std::find(c.begin(), c.end(), t) == c.end()) c.push_back(t);
   };
   for (const int p : {few_parts(f)}) {
     const int few = 8 / p;  // row warps that make 8 warps
@@ -211,6 +258,9 @@ std::vector<FewTiling> candidates(const Form& f, int64_t m) {
       add(1, p, 1, 8, 1, 2, 2, 1), add(1, p, 1, 16, 1, 1, 1, 1), add(1, p, 1, 8, p, 2, 2, 1);
       add(1, p, 1, 16, p, 1, 1, 1), add(2, p, 1, 8, p, 1, 1, 1), add(2, p, 1, 8, 1, 1, 1, 1);
       add(1, p, p / 2, 4, 2, 1, 1, 1), add(1, p, 2, 4, p / 2, 2, 2, 1), add(1, p, 2, 8, p / 2, 1, 1, 1);
+      add(2, p, 1, 8, p, 2, 2, 1), add(2, p, 1, 4, p, 2, 2, 1), add(2, p, 1, 8, 1, 2, 2, 1);
+      add(2, p, p / 2, 4, 2, 1, 1, 1), add(2, p, p / 2, 2, 2, 2, 2, 1), add(2, p, 2, 4, p / 2, 2, 2, 1);
+      add(2, p, p, 2, 1, 1, 1, 1), add(2, p, 2, 4, p / 2, 1, 1, 1);
       if (p == 4) add(1, p, 4, 4, 1, 1, 1, 1);
     }
   }
@@ -248,6 +298,12 @@ int run(int argc, char** argv) {
         for (auto t : candidates(form(name), std::stoll(r))) {
           if (sweep) needed.push_back(few_variant(form(name), t, gated));
         }
+  for (const auto& name : names)
+    for (const bool gated : {false, true})
+      for (const int64_t cols : {4096, 14336})
+        if (has_matmul_row(form(name), cols, bench.device.facts()))
+          for (const auto& t : row_candidates(form(name), cols))
+            needed.push_back(row_variant(form(name), t, gated));
   std::sort(needed.begin(), needed.end(), [](const auto& a, const auto& b) { return a.id() < b.id(); });
   needed.erase(std::unique(needed.begin(), needed.end()), needed.end());
   if (!needed.empty()) bench.kernels.prepare(needed);
@@ -255,11 +311,19 @@ int run(int argc, char** argv) {
     for (const auto& r : rows) {
       const Form& f = form(name);
       const int64_t m = std::stoll(r);
-      if (chain) bench.chain(f, m, 0), bench.chain(f, m, 2);
+      const bool alone = m == 1 && has_matmul_row(f, 14336, bench.device.facts());
+      if (chain) {
+        bench.chain(f, m, 0);
+        if (alone) bench.chain_alone(f, nullptr);
+        if (alone && sweep)
+          for (const auto& t : row_candidates(f, 4096)) bench.chain_alone(f, &t);
+      }
       for (const auto& s : Bench::shapes()) {
         if (!only.empty() && std::find(only.begin(), only.end(), s.name) == only.end()) continue;
         int64_t total = 0;
         for (const int64_t n : s.rows) total += n;
+        if (alone)
+          for (const auto& t : row_candidates(f, s.cols)) bench.alone(f, s, t);
         if (sweep)
           for (const auto& t : candidates(f, m)) bench.one(f, s, m, t);
         else

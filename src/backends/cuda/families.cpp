@@ -4,6 +4,7 @@
 #include "backends/cuda/df11.h"
 #include "backends/cuda/matmul_few.h"
 #include "backends/cuda/matmul_many.h"
+#include "backends/cuda/matmul_row.h"
 #include "backends/cuda/pages.h"
 #include "backends/cuda/probe.h"
 #include "backends/cuda/registry.h"
@@ -38,6 +39,8 @@ std::span<const Family> kernel_families() {
        }},
       {"matmul_few.cu", "products of rows that extend answers, weights in any form",
        "double on the CPU (matmul_few_gpu_test.cpp)", matmul_few_stock},
+      {"matmul_row.cu", "products of a row that is alone, integer codes in integers",
+       "double on the CPU (matmul_row_gpu_test.cpp)", matmul_row_stock},
       {"matmul_many_sm90.cu", "rows of prompts times 16-bit weights on Hopper",
        "matmul_many.cu and double on the CPU (matmul_many_gpu_test.cpp)", matmul_many_sm90_stock},
       {"matmul_many.cu", "rows of prompts times 16-bit weights since sm_80",

@@ -35,7 +35,11 @@ struct MatMulCall {
       program::Activation::identity;  // of the gated form, or of v when up is null
   float scale = 1;
   float softcap = 0;
+  bool alone = false;             // rows of an engine that is made for one sequence: matmul_row if it can
   bool overlap_previous = false;  // programmatic dependent launch (LaunchShape)
+  // The launch after this one has the same x, y of its own, and need not wait for it; beside_previous is that
+  // launch (with overlap_previous). Of few rows.
+  bool next_beside = false, beside_previous = false;
 };
 
 }  // namespace cairn::cuda

@@ -3,56 +3,32 @@
 #include <algorithm>
 #include <cassert>
 
+#include "backends/cuda/few_arguments.h"
 #include "base/checked.h"
 #include "base/error.h"
 
 namespace cairn::cuda {
 namespace {
 
-constexpr int kMostSegments = 4;
 // As in matmul_few.cu: the lists of one launch.
 constexpr int64_t kMostPairs = 4096, kMostExperts = 1024;
 constexpr size_t kExpertSharedBytes = 2 * kMostPairs + kMostExperts / 8 + 128;
-
-// As in matmul_few.cu.
-struct Segment {
-  Address w = 0, up = 0, bias = 0, y = 0;
-  int64_t y_stride = 0, piece_bytes = 0;
-  int32_t rows = 0, first_group = 0;
-};
-struct Arguments {
-  Segment segments[kMostSegments];
-  Address x = 0, add = 0, chosen = 0;
-  int64_t cols = 0;
-  int32_t m = 0, groups = 0, chunks = 0, segment_count = 0;
-  int32_t y_f32 = 0, activation = 0;
-  float scale = 1, softcap = 0;
-  int32_t x_share = 1, unused = 0;
-};
-static_assert(sizeof(Segment) == 56 && sizeof(Arguments) == 4 * 56 + 32 + 40);
 
 int token_tiles_for(int64_t m) { return m <= 8 ? 1 : m <= 16 ? 2 : m <= 32 ? 4 : 8; }
 
 int tile_groups(const FewTiling& t) { return 2 * t.row_tiles * t.row_warps; }
 
-bool shares_sums(const Form& f, const FewTiling& t) {
-  const bool minima =
-      f.scales == Scales::half_min || f.scales == Scales::bytes_min || f.scales == Scales::nibbles_min;
-  return f.layout == Layout::blocks && minima && t.row_warps >= 4 && !t.one_token;
-}
-
 }  // namespace
 
 size_t few_shared_bytes(const Form& f, const FewTiling& t) {  // as laid out in matmul_few.cu
   const int warps = t.k_warps * t.row_warps, tokens = t.one_token ? 1 : 8 * t.token_tiles;
-  const bool halves = f.layout == Layout::blocks && f.group == 16;
   const int weights = warps * t.stages * 2 * t.row_tiles * f.block_bytes();
   const int x = (t.one_token ? warps : t.k_warps) * t.stages * f.chunk * 2 * tokens;
-  const int sums = shares_sums(f, t) ? 2 * t.k_warps * f.chunk / 32 * (halves ? 2 : 1) * tokens * 4 : 0;
+  const int scaled = f.layout == Layout::blocks ? warps * 2 * t.row_tiles * f.chunk / 32 * 8 * 16 : 0;
   const bool walks = t.k_warps == t.parts;  // over many tiles
   const int partials =
       (walks && t.token_tiles == 1 ? 2 : 1) * t.k_warps * tokens * (8 * tile_groups(t) + 4) * 4;
-  return size_t(walks ? weights + x + sums + partials : std::max(weights + x + sums, partials));
+  return size_t(walks ? weights + x + scaled + partials : std::max(weights + x + scaled, partials));
 }
 
 Variant few_variant(const Form& f, const FewTiling& t, bool gated, bool experts) {
@@ -66,7 +42,6 @@ Variant few_variant(const Form& f, const FewTiling& t, bool gated, bool experts)
                                     {"STAGES", t.stages},
                                     {"MIN_BLOCKS", t.min_blocks},
                                     {"ONE_TOKEN", int(t.one_token)},
-                                    {"UNROLLED", int(t.unrolled)},
                                     {"GATED", int(gated)},
                                     {"EXPERTS", int(experts)}})
     v.defines.push_back(fmt::format("{}={}", name, value));
@@ -78,8 +53,6 @@ int few_parts(const Form&) { return 8; }
 // Chosen by measurements on an H200 with the shapes of an 8B model (bench/cuda_matmul_bench --sweep).
 FewTiling few_tiling(const Form& f, int64_t rows, int64_t, int64_t m, bool gated, const DeviceFacts& device) {
   const bool blocks = f.layout == Layout::blocks;
-  // Which of the larger tilings a form's registers allow (KernelFamilies.CompileWithoutSpilling).
-  const bool light = f.scales == Scales::bytes_min && device.capability >= 90;
   const int64_t all_rows = rows * (gated ? 2 : 1);
   // A block of a walking kernel gets this many rows; a tile of 32 of them should not stay half empty.
   const int64_t share = ceil_div(all_rows, device.multiprocessors);
@@ -102,21 +75,24 @@ FewTiling few_tiling(const Form& f, int64_t rows, int64_t, int64_t m, bool gated
     t.k_warps = 1, t.row_warps = 8;
     if (m > 32 && f.layout != Layout::bf16_rows) {  // else registers spill
       t.min_blocks = 1;
-      t.row_tiles = light ? 2 : 1;
+      t.row_tiles = blocks && device.capability >= 90 ? 2 : 1;
     }
   } else if (m <= 16) {
-    t.row_tiles = tall ? 2 : 1;
     t.min_blocks = 1;
+    if (ceil_div(all_rows, int64_t{64}) * 2 <= device.multiprocessors)
+      t.row_warps = 4, t.cluster = 2, t.k_warps = t.parts / t.cluster;
+    else
+      t.row_tiles = tall ? 2 : 1;
   } else if (blocks) {  // the blocks of a cluster share K
     t.k_warps = 1, t.row_warps = 8, t.cluster = t.parts;
-    if (m > 32 && !light) t.min_blocks = 1;
+    if (m > 32) t.min_blocks = 1, t.row_tiles = 2;
   } else {
     t.row_warps = 4, t.cluster = 2, t.k_warps = t.parts / t.cluster;
     t.min_blocks = 1;
   }
   const auto fit = [&](size_t room) {
     t.stages = 8;
-    const int least = shares_sums(f, t) ? 3 : 2;
+    const int least = 2;
     while (t.stages > least && few_shared_bytes(f, t) > room) --t.stages;
     return few_shared_bytes(f, t) <= room;
   };
@@ -175,48 +151,13 @@ void matmul_few(KernelCache& kernels, Stream& stream, std::span<const MatMulCall
       few_tiling(*first.w->form, rows, first.w->cols, first.m, first.up != nullptr, stream.device().facts()));
 }
 
-namespace {
-
-// What both entries pass on: everything but x, its sharing and the number of rows of y.
-Arguments arguments_for(std::span<const MatMulCall> calls) {
-  assert(!calls.empty() && calls.size() <= kMostSegments);
-  const auto& first = calls.front();
-  const DeviceMatrix& w = *first.w;
-  const bool gated = first.up != nullptr;
-  Arguments arguments;
-  int64_t groups = 0;
-  for (size_t i = 0; i < calls.size(); ++i) {
-    const auto& call = calls[i];
-    assert(call.x == first.x && call.m == first.m && call.w->cols == w.cols && call.w->form == w.form);
-    assert((call.up != nullptr) == gated && (i == 0 || call.add == 0) && call.y_f32 == first.y_f32);
-    assert(!gated || (call.up->form == w.form && call.up->rows == call.w->rows && call.up->cols == w.cols));
-    Segment& s = arguments.segments[i];
-    s.w = call.w->data, s.up = gated ? call.up->data : 0;
-    s.bias = call.bias, s.y = call.y;
-    s.y_stride = call.y_stride ? call.y_stride : call.w->rows;
-    s.piece_bytes = int64_t(call.w->piece_bytes);
-    s.rows = int32_t(call.w->rows);
-    s.first_group = int32_t(groups);
-    groups += ceil_div(call.w->rows, 8) * (gated ? 2 : 1);
-  }
-  arguments.x = first.x, arguments.add = first.add;
-  arguments.cols = w.cols;
-  arguments.m = int32_t(first.m), arguments.groups = int32_t(groups), arguments.chunks = int32_t(w.chunks());
-  arguments.segment_count = int32_t(calls.size());
-  arguments.y_f32 = first.y_f32, arguments.activation = int32_t(first.activation);
-  arguments.scale = first.scale, arguments.softcap = first.softcap;
-  return arguments;
-}
-
-}  // namespace
-
 void matmul_few(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> calls,
                 const FewTiling& tiling) {
   const auto& first = calls.front();
   const Form& f = *first.w->form;
   const bool gated = first.up != nullptr;
   if (first.m == 0) return;
-  const Arguments arguments = arguments_for(calls);
+  const FewArguments arguments = few_arguments(calls);
   const int64_t units = arguments.groups / (gated ? 2 : 1),
                 tiles = ceil_div(int64_t{arguments.groups}, tile_groups(tiling));
   const int64_t multiprocessors = stream.device().facts().multiprocessors;
@@ -259,7 +200,7 @@ void expert_matmul_few(KernelCache& kernels, Stream& stream, std::span<const Mat
     fail(ErrorKind::unsupported, "{} pairs of {} experts pass the limits of one launch, {} and {}", first.m,
          pieces, kMostPairs, kMostExperts);
   const FewTiling tiling = few_expert_tiling(f, stream.device().facts());
-  Arguments arguments = arguments_for(calls);
+  FewArguments arguments = few_arguments(calls);
   arguments.chosen = choice.chosen;
   arguments.x_share = choice.per_choice ? 1 : int32_t(choice.top_k);
   const int64_t units = arguments.groups / (gated ? 2 : 1), slots = std::min(first.m, pieces);

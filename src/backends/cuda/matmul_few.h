@@ -23,7 +23,6 @@ struct FewTiling {
   int min_blocks = 1;   // per multiprocessor, for the register allocation
   int blocks_per_multiprocessor = 1;  // of the launch, where a block walks over many tiles
   bool one_token = false;
-  bool unrolled = false;  // many rows of x: all steps of a section at once, if registers suffice
   bool operator==(const FewTiling&) const = default;
 };
 

@@ -8,7 +8,9 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <utility>
 
+#include "backends/cuda/matmul_row.h"
 #include "backends/cuda/testing.h"
 #include "base/checked.h"
 #include "base/float16.h"
@@ -22,7 +24,7 @@ using testing::normal;
 // A matrix in a form, with the values that it stands for.
 struct Sample {
   DeviceMatrix matrix;
-  std::vector<float> values;
+  std::vector<float> values, few;  // few: as products of few rows multiply them
 };
 
 // Random codes; the f16 and bf16 fields of random bytes below 0x40 are small and finite.
@@ -51,10 +53,11 @@ Sample sample(Gpu& gpu, const Form& f, int64_t rows, int64_t cols, unsigned seed
       std::memcpy(packed.data() + i, &h, 2);
     }
   }
-  if (f.scales == Scales::half_zero)  // -(128 + zero), zero in 0..15
+  if (f.scales == Scales::half_zero)  // -(128 + zero), zero in 0..15; 128 - zero, zero in 0..255
     for (size_t at = 0; at + size_t(f.block_bytes()) <= packed.size(); at += size_t(f.block_bytes()))
       for (int i = 0; i < 2 * f.section_scale_bytes(); ++i) {
-        const uint16_t offset = float_to_bf16(-128.0f - float(random() % 16));
+        const uint16_t offset =
+            float_to_bf16(f.bits == 8 ? 128.0f - float(random() % 256) : -128.0f - float(random() % 16));
         std::memcpy(packed.data() + at + size_t(f.block_bytes() - 8 * f.section_scale_bytes() + i * 4 + 2),
                     &offset, 2);
       }
@@ -62,11 +65,16 @@ Sample sample(Gpu& gpu, const Form& f, int64_t rows, int64_t cols, unsigned seed
     for (auto& byte : packed)
       if ((uint8_t(byte) & 0x7f) == 0x7f) byte &= std::byte{0xfe};
   for (int64_t r = 0; values && r < rows; ++r)
-    for (int64_t c = 0; c < cols; ++c) s.values.push_back(packed_value(f, packed.data(), rows, cols, r, c));
+    for (int64_t c = 0; c < cols; ++c) {
+      s.values.push_back(packed_value(f, packed.data(), rows, cols, r, c));
+      s.few.push_back(few_value(f, packed.data(), rows, cols, r, c));
+    }
   s.matrix.own = gpu.upload(packed);
   s.matrix.data = s.matrix.own.address();
   return s;
 }
+
+constexpr RowTiling kRowTilings[] = {{2, 2, 1, 1}, {1, 3, 1, 4}, {2, 3, 1, 2}};
 
 struct Wanted {
   std::vector<double> y, magnitude;  // [m, rows]
@@ -86,8 +94,8 @@ Wanted product(const std::vector<float>& w, int64_t rows, int64_t cols, const st
   return out;
 }
 
-// x and codes are exact in bf16 and products in f32, so that only additions round: the tensor cores cut sums
-// of 16 products at 2^-23 of the largest, a part has at most 1000 of them, and scales add three roundings.
+// x and weights are bf16 and products exact in f32, so that only additions round: the tensor cores cut sums
+// of 16 products at 2^-23 of the largest, and a part has at most 1000 of them.
 constexpr double kSumError = 1e-5;
 
 void expect_product(const std::vector<float>& got, const Wanted& wanted, double relative,
@@ -112,15 +120,17 @@ std::vector<float> run_few(Gpu& gpu, const DeviceMatrix& w, const Buffer& x, int
   return gpu.download<float>(y);
 }
 
-void prepare(Gpu& gpu) {
-  static bool done = false;
-  if (done) return;
-  done = true;
-  std::vector<Variant> all;
-  for (const auto& f : forms()) {
-    for (const auto& v : matmul_few_variants(f, 4096, 4096, false, gpu.device.facts())) all.push_back(v);
-    all.push_back(unpack_variant(f));
-    if (f.layout == Layout::blocks) all.push_back(embed_packed_variant(f));
+// Compiled together: what the tests of a form need.
+void prepare(Gpu& gpu, const Form& f) {
+  static std::map<const Form*, bool> done;
+  if (std::exchange(done[&f], true)) return;
+  const auto& facts = gpu.device.facts();
+  auto all = matmul_few_variants(f, 4096, 4096, false, facts);
+  all.push_back(unpack_variant(f));
+  if (f.layout == Layout::blocks) all.push_back(embed_packed_variant(f));
+  if (has_matmul_row(f, 4096, facts)) {
+    for (const RowTiling& t : kRowTilings) all.push_back(row_variant(f, t, false));
+    for (auto& v : matmul_row_variants(f, 8, 256, false, facts)) all.push_back(std::move(v));
   }
   gpu.kernels.prepare(all);
 }
@@ -129,8 +139,8 @@ class MatMulFew : public ::testing::TestWithParam<const Form*> {};
 
 TEST_P(MatMulFew, AgreesWithDoubleForAnyRows) {
   CAIRN_NEED_GPU(gpu);
-  prepare(gpu);
   const Form& f = *GetParam();
+  prepare(gpu, f);
   const int64_t unit = f.layout == Layout::blocks ? std::max(32, f.chunk == 256 ? 256 : 32) : 32;
   for (const auto& [rows, cols] :
        {std::pair<int64_t, int64_t>{8, 256}, {24, unit * 3}, {100, 2048}, {515, unit * 11}}) {
@@ -139,16 +149,16 @@ TEST_P(MatMulFew, AgreesWithDoubleForAnyRows) {
       if (rows == 515 && m > 17 && m != 64) continue;
       const auto bits = testing::as_bf16(normal(size_t(m * cols), unsigned(m)));
       const auto x = gpu.upload(bits);
-      expect_product(run_few(gpu, s.matrix, x, m), product(s.values, rows, cols, testing::as_float(bits), m),
-                     0, fmt::format("{} [{}, {}] m {}", f.name, rows, cols, m));
+      expect_product(run_few(gpu, s.matrix, x, m), product(s.few, rows, cols, testing::as_float(bits), m), 0,
+                     fmt::format("{} [{}, {}] m {}", f.name, rows, cols, m));
     }
   }
 }
 
 TEST_P(MatMulFew, RowsDoNotDependOnOtherRows) {
   CAIRN_NEED_GPU(gpu);
-  prepare(gpu);
   const Form& f = *GetParam();
+  prepare(gpu, f);
   for (const int64_t rows : {264, 4096}) {  // 4096: the tiling of many row tiles
     const int64_t cols = 2560, m = 66;
     const auto s = sample(gpu, f, rows, cols, 5, false);
@@ -204,6 +214,106 @@ TEST_P(MatMulFew, LooksUpRowsOfATable) {
     ASSERT_TRUE(std::isnan(got[(ids.size() - 1) * size_t(cols) + size_t(c)])) << "written past the last row";
 }
 
+std::vector<float> run_row(Gpu& gpu, const DeviceMatrix& w, const Buffer& x, int64_t m,
+                           const RowTiling* tiling = nullptr) {
+  MatMulCall call;
+  call.w = &w, call.x = x.address(), call.m = m, call.y_f32 = true;
+  const auto y = gpu.poisoned(size_t(m * w.rows) * 4);
+  call.y = y.address();
+  if (tiling)
+    matmul_row(gpu.kernels, gpu.stream, std::span(&call, 1), *tiling);
+  else
+    matmul_row(gpu.kernels, gpu.stream, std::span(&call, 1));
+  return gpu.download<float>(y);
+}
+
+TEST_P(MatMulFew, RowsAloneAgreeWithDouble) {
+  CAIRN_NEED_GPU(gpu);
+  const Form& f = *GetParam();
+  if (!has_matmul_row(f, 4096, gpu.device.facts())) GTEST_SKIP() << "no integer codes";
+  prepare(gpu, f);
+  const int64_t unit = std::max(32, f.chunk == 256 ? 256 : 32);
+  for (const auto& [rows, cols] :
+       {std::pair<int64_t, int64_t>{8, 256}, {24, unit * 3}, {100, 2048}, {515, unit * 11}, {4100, 4096}}) {
+    const auto s = sample(gpu, f, rows, cols, unsigned(rows));
+    const int64_t m = rows == 4100 ? 1 : 3;
+    auto values = normal(size_t(m * cols), unsigned(cols));
+    for (size_t i = 5; i < values.size(); i += 97) values[i] *= 100;  // largest ones that coarsen the units
+    const auto bits = testing::as_bf16(values);
+    values = testing::as_float(bits);
+    const auto x = gpu.upload(bits);
+    const auto wanted = product(s.values, rows, cols, values, m);
+    const auto got = run_row(gpu, s.matrix, x, m);
+    for (int64_t t = 0; t < m; ++t)
+      for (int64_t r = 0; r < rows; ++r) {
+        double units = 0;  // half a unit times |weights|
+        for (int64_t begin = 0; begin < cols; begin += 128) {
+          double largest = 0, weights = 0;
+          for (int64_t c = begin; c < std::min(begin + 128, cols); ++c) {
+            largest = std::max(largest, std::abs(double(values[size_t(t * cols + c)])));
+            weights += std::abs(double(s.values[size_t(r * cols + c)]));
+          }
+          units += largest / 32512 / 2 * weights;
+        }
+        const auto at = size_t(t * rows + r);
+        ASSERT_NEAR(got[at], wanted.y[at], 1.01 * units + kSumError * wanted.magnitude[at])
+            << f.name << " [" << rows << ", " << cols << "] row " << r << " of x row " << t;
+      }
+    for (const RowTiling& t : kRowTilings) {
+      if (row_shared_bytes(f, t, cols) > gpu.device.facts().shared_per_block) continue;
+      const auto other = run_row(gpu, s.matrix, x, m, &t);
+      ASSERT_EQ(std::memcmp(other.data(), got.data(), got.size() * 4), 0)
+          << f.name << " [" << rows << ", " << cols << "] " << row_variant(f, t, false).id();
+    }
+  }
+}
+
+TEST(MatMulRow, EpiloguesAreThoseOfFewRows) {
+  CAIRN_NEED_GPU(gpu);
+  for (const char* name : {"q4_k", "q6_k"}) {
+    const Form& f = form(name);
+    const int64_t rows = 100, cols = 512, m = 2;
+    const auto s = sample(gpu, f, rows, cols, 1), u = sample(gpu, f, rows, cols, 2);
+    const auto bits = testing::as_bf16(normal(size_t(m * cols), 3, 0.01f));
+    const auto x = gpu.upload(bits);
+    const auto gate = product(s.values, rows, cols, testing::as_float(bits), m),
+               up = product(u.values, rows, cols, testing::as_float(bits), m);
+    MatMulCall call;
+    call.w = &s.matrix, call.up = &u.matrix, call.x = x.address(), call.m = m;
+    call.activation = program::Activation::silu;
+    const auto y = gpu.poisoned(size_t(m * rows) * 2);
+    call.y = y.address();
+    matmul_row(gpu.kernels, gpu.stream, std::span(&call, 1));
+    const auto got = testing::as_float(gpu.download<uint16_t>(y));
+    for (size_t i = 0; i < got.size(); ++i) {
+      const double wanted = gate.y[i] / (1 + std::exp(-gate.y[i])) * up.y[i];
+      // Half a unit is 2^-16 of the largest x of 128, which is below 5 times the mean here.
+      const double share = 1e-4 + kSumError, error = share * (1.1 * gate.magnitude[i] * std::abs(up.y[i]) +
+                                                              std::abs(gate.y[i]) * up.magnitude[i]);
+      ASSERT_NEAR(got[i], wanted, std::abs(wanted) / 256 + error + 1e-6) << name << " gated at " << i;
+    }
+    // Three matrices, odd rows, with the residual on the first.
+    const auto v = sample(gpu, f, 44, cols, 3), w = sample(gpu, f, 13, cols, 4);
+    const auto add = normal(size_t(m * rows), 5);
+    std::vector<Buffer> outputs;
+    std::vector<MatMulCall> calls;
+    for (const auto* each : {&s, &v, &w}) {
+      outputs.push_back(each == &s ? gpu.upload(add) : gpu.poisoned(size_t(m * each->matrix.rows) * 4));
+      MatMulCall c;
+      c.w = &each->matrix, c.x = x.address(), c.m = m, c.y_f32 = true, c.y = outputs.back().address();
+      if (each == &s) c.add = c.y;
+      calls.push_back(c);
+    }
+    matmul_row(gpu.kernels, gpu.stream, calls);
+    for (size_t i = 0; i < 3; ++i) {
+      const auto together = gpu.download<float>(outputs[i]), alone = run_row(gpu, *calls[i].w, x, m);
+      for (size_t j = 0; j < alone.size(); ++j)
+        ASSERT_EQ(together[j], i == 0 ? add[j] + alone[j] : alone[j])
+            << name << " matrix " << i << " at " << j;
+    }
+  }
+}
+
 std::vector<const Form*> all_forms() {
   std::vector<const Form*> all;
   for (const auto& f : forms()) all.push_back(&f);
@@ -246,8 +356,8 @@ TEST(MatMulFew, EpiloguesDoWhatTheySay) {
     for (const int64_t m : {1, 9, 40}) {
       const auto bits = testing::as_bf16(normal(size_t(m * cols), 3, 0.01f));
       const auto x = gpu.upload(bits);
-      const auto gate = product(s.values, rows, cols, testing::as_float(bits), m),
-                 up = product(u.values, rows, cols, testing::as_float(bits), m);
+      const auto gate = product(s.few, rows, cols, testing::as_float(bits), m),
+                 up = product(u.few, rows, cols, testing::as_float(bits), m);
       const auto bias = normal(size_t(rows), 4), add = normal(size_t(m * (rows + 8)), 5);
       const auto bias_buffer = gpu.upload(bias), add_buffer = gpu.upload(add);
       MatMulCall call;
@@ -347,7 +457,7 @@ TEST(MatMulFew, ExpertsMultiplyTheRowsThatChoseThem) {
           const int64_t row = per_choice ? i : i / top_k;
           const std::vector<float> one(values.begin() + row * cols, values.begin() + (row + 1) * cols);
           const std::vector<float> part(got.begin() + i * rows, got.begin() + (i + 1) * rows);
-          expect_product(part, product(pieces[size_t(chosen[size_t(i)])].values, rows, cols, one, 1), 0,
+          expect_product(part, product(pieces[size_t(chosen[size_t(i)])].few, rows, cols, one, 1), 0,
                          fmt::format("{} tokens {} pair {}", name, tokens, i));
           // the same bits as the expert's matrix alone gives
           const std::vector<uint16_t> one_bits(bits.begin() + row * cols, bits.begin() + (row + 1) * cols);

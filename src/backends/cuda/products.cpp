@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backends/cuda/matmul_few.h"
+#include "backends/cuda/matmul_row.h"
 
 namespace cairn::cuda {
 namespace {
@@ -11,6 +12,10 @@ constexpr size_t kFewTogether = 4;
 
 int64_t element_bytes(const MatMulCall& call) { return call.y_f32 ? 4 : 2; }
 int64_t stride(const MatMulCall& call) { return call.y_stride != 0 ? call.y_stride : call.w->rows; }
+
+bool multiplies_by_row(const MatMulCall& c, const DeviceFacts& device) {
+  return c.alone && has_matmul_row(*c.w->form, c.w->cols, device);
+}
 
 // The same products for the rows from `first` on.
 MatMulCall rows_from(MatMulCall call, int64_t first, int64_t count) {
@@ -27,16 +32,29 @@ void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> 
               ManyScratch& scratch) {
   const int64_t m = calls.front().m;
   if (decode_rows > 0) {
-    // Neighbours in the same form go together.
-    for (size_t begin = 0; begin < calls.size();) {
-      std::vector<MatMulCall> together;
-      size_t end = begin;
-      for (; end < calls.size() && together.size() < kFewTogether; ++end) {
-        if (calls[end].w->form != calls[begin].w->form) break;
-        together.push_back(rows_from(calls[end], 0, decode_rows));
-      }
-      matmul_few(kernels, stream, together);
-      begin = end;
+    // Those in the same form go together; launches with the same x run beside each other.
+    std::vector<std::vector<MatMulCall>> launches;
+    for (const auto& call : calls) {
+      const auto same = std::find_if(launches.begin(), launches.end(), [&](const auto& l) {
+        return l.front().w->form == call.w->form && l.size() < kFewTogether && !call.add;
+      });
+      if (same != launches.end())
+        same->push_back(rows_from(call, 0, decode_rows));
+      else
+        launches.push_back({rows_from(call, 0, decode_rows)});
+    }
+    // Few rows of groups of 16 copy x by way of the first-level cache: not beside others.
+    const auto by_row = [&](const MatMulCall& c) { return multiplies_by_row(c, stream.device().facts()); };
+    const auto leads = [&](const auto& l) { return l.front().w->form->group == 16 && !by_row(l.front()); };
+    std::stable_partition(launches.begin(), launches.end(), leads);
+    for (size_t i = 0; i < launches.size(); ++i) {
+      auto& first = launches[i].front();
+      first.beside_previous = i > 0 && !leads(launches[i]) && !first.add;
+      first.next_beside = i + 1 < launches.size();
+      if (by_row(first))
+        matmul_row(kernels, stream, launches[i]);
+      else
+        matmul_few(kernels, stream, launches[i]);
     }
   }
   if (decode_rows < m) {
@@ -50,7 +68,9 @@ std::vector<Variant> product_variants(const DeviceFacts& device, std::span<const
                                       bool prompt) {
   std::vector<Variant> variants;
   for (const auto& c : calls)
-    for (auto& v : matmul_few_variants(*c.w->form, c.w->rows, c.w->cols, c.up != nullptr, device))
+    for (auto& v : multiplies_by_row(c, device)
+                       ? matmul_row_variants(*c.w->form, c.w->rows, c.w->cols, c.up != nullptr, device)
+                       : matmul_few_variants(*c.w->form, c.w->rows, c.w->cols, c.up != nullptr, device))
       variants.push_back(std::move(v));
   if (prompt)
     for (auto& v : matmul_many_variants(device.capability, calls)) variants.push_back(std::move(v));

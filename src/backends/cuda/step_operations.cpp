@@ -48,6 +48,7 @@ MatMulCall Executor::Step::call(Operand x, Weight weight, Weight bias, Operand y
   c.y = y.address;
   c.y_f32 = y.element == Element::f32;
   c.bias = e_.weights_.vector(bias);
+  c.alone = e_.options_.is_alone(e_.bounds_);
   c.overlap_previous = launch_.overlap;
   return c;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <cstring>
 
 #include "backends/cuda/weight_blocks.h"
@@ -250,14 +251,13 @@ void pack_row_groups(const Form& f, CodecId codec, const std::byte* file_rows, i
     }
 }
 
-float packed_value(const Form& f, const std::byte* packed, int64_t rows, int64_t cols, int64_t row,
-                   int64_t col) {
-  assert(row < rows && col < cols);
-  static_cast<void>(rows);
-  if (f.layout != Layout::blocks) {
-    const uint16_t bits = load16(packed + (row * cols + col) * 2);
-    return f.layout == Layout::bf16_rows ? bf16_to_float(bits) : f16_to_float(bits);
-  }
+namespace {
+
+struct Parts {  // w = scale q + min = scale (code - zero) + min, each exact
+  float q, scale, min = 0, zero = 0;
+};
+
+Parts parts_of(const Form& f, const std::byte* packed, int64_t cols, int64_t row, int64_t col) {
   const BlockMap map(f);
   const int r = int(row % 8), c = int(col % f.chunk);
   const Place at(f, c);
@@ -279,27 +279,70 @@ float packed_value(const Form& f, const std::byte* packed, int64_t rows, int64_t
   const std::byte* s = block + map.scales + ((scale_sections(f) == 1 ? 0 : at.section) * 8 + r) * bytes;
   const std::byte* shared = block + map.rows + r * f.row_scale_bytes();
   const auto half = [](const std::byte* p) { return f16_to_float(load16(p)); };
+  const float zero = float(f.zero);
   switch (f.scales) {
-    case Scales::half: return half(s + 2 * group) * q;
-    case Scales::half_min: return half(s + 4 * group) * q + half(s + 4 * group + 2);
-    case Scales::half_zero:
-      return half(s + 4 * group) *
-             ((f.bits == 8 ? q : float(code) + 128) + bf16_to_float(load16(s + 4 * group + 2)));
-    case Scales::bytes: return half(shared) * float(int8_t(s[group])) * q;
+    case Scales::half: return {q, half(s + 2 * group), 0, zero};
+    case Scales::half_min: return {q, half(s + 4 * group), half(s + 4 * group + 2)};
+    case Scales::half_zero: {
+      const float offset = bf16_to_float(load16(s + 4 * group + 2));
+      return {(f.bits == 8 ? q : float(code) + 128) + offset, half(s + 4 * group), 0, -128 - offset};
+    }
+    case Scales::bytes: return {q, half(shared) * float(int8_t(s[group])), 0, zero};
     case Scales::bytes_min:
-      return half(shared) * float(s[group]) * q - half(shared + 2) * float(s[4 + group]);
+      return {q, half(shared) * float(s[group]), -half(shared + 2) * float(s[4 + group])};
     case Scales::nibbles_min:
-      return half(shared) * float(uint8_t(s[group]) & 15) * q -
-             half(shared + 2) * float(uint8_t(s[group]) >> 4);
-    case Scales::e8m0: return codecs::mxfp4_scale(uint8_t(s[group])) * q;
-    case Scales::half_e4m3: return codecs::half_e4m3(uint8_t(s[group])) * q;
+      return {q, half(shared) * float(uint8_t(s[group]) & 15),
+              -half(shared + 2) * float(uint8_t(s[group]) >> 4)};
+    case Scales::e8m0: return {q, codecs::mxfp4_scale(uint8_t(s[group]))};
+    case Scales::half_e4m3: return {q, codecs::half_e4m3(uint8_t(s[group]))};
     case Scales::single: {
       float d;
       std::memcpy(&d, s + 4 * group, sizeof d);
-      return d * q;
+      return {q, d};
     }
   }
-  return 0;
+  return {0, 0};
+}
+
+float bf16_of(float x) { return bf16_to_float(float_to_bf16(x)); }
+// Rounded once, to nearest even.
+float bf16_of(double x) {
+  float y = float(x);
+  if (double(y) != x) {  // the bits that follow are not zero: say so in the last of float's
+    uint32_t bits;
+    std::memcpy(&bits, &y, 4);
+    if (std::abs(double(y)) > std::abs(x)) --bits;
+    bits |= 1;
+    std::memcpy(&y, &bits, 4);
+  }
+  return bf16_of(y);
+}
+
+}  // namespace
+
+float packed_value(const Form& f, const std::byte* packed, int64_t rows, int64_t cols, int64_t row,
+                   int64_t col) {
+  assert(row < rows && col < cols);
+  static_cast<void>(rows);
+  if (f.layout == Layout::blocks) {
+    const Parts p = parts_of(f, packed, cols, row, col);
+    return p.scale * p.q + p.min;
+  }
+  const uint16_t bits = load16(packed + (row * cols + col) * 2);
+  return f.layout == Layout::bf16_rows ? bf16_to_float(bits) : f16_to_float(bits);
+}
+
+float few_value(const Form& f, const std::byte* packed, int64_t rows, int64_t cols, int64_t row,
+                int64_t col) {
+  if (f.layout != Layout::blocks) return packed_value(f, packed, rows, cols, row, col);
+  const Parts p = parts_of(f, packed, cols, row, col);
+  const float scale = bf16_of(p.scale);
+  if (f.levels != Levels::none || f.bits == 8) return bf16_of(double(scale) * double(p.q));
+  const bool minima =
+      f.scales == Scales::half_min || f.scales == Scales::bytes_min || f.scales == Scales::nibbles_min;
+  const float middle = float((1 << f.bits) - 1) / 2, code = p.q + p.zero;
+  const float min = minima ? std::fma(p.scale - scale, middle, p.min) : -p.zero * scale;
+  return bf16_of(double(scale) * double(code) + double(bf16_of(min)));
 }
 
 MatrixPacker::MatrixPacker(const Device& device, Stream& stream, ThreadPool& pool, size_t staging_bytes)

@@ -93,6 +93,10 @@ void pack_row_groups(const Form&, codecs::CodecId, const std::byte* file_rows, i
 float packed_value(const Form&, const std::byte* packed, int64_t rows, int64_t cols, int64_t row,
                    int64_t col);
 
+// The same as products of few rows multiply it (form::scaled_step): in bf16. The scale is rounded to bf16,
+// and so is the minimum, to which goes what that changes at the middle code; then scale code + min once more.
+float few_value(const Form&, const std::byte* packed, int64_t rows, int64_t cols, int64_t row, int64_t col);
+
 // Packs on the CPU and uploads, slice by slice, the two overlapping.
 class MatrixPacker {
  public:

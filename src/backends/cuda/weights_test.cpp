@@ -101,5 +101,26 @@ TEST(DeviceForms, RefuseColumnsThatCannotBeCopied) {
   EXPECT_THROW(device_matrix_bytes(codecs::CodecId::iq1_s, 4, 256, 1), Error);
 }
 
+// Each of up to three roundings is half of 2^-7 of scale q, min or their sum, none of which passes twice the
+// row's largest.
+TEST(PackedWeights, OfFewRowsAreRoundedAFewTimes) {
+  std::mt19937 random(1);
+  for (const auto& f : forms()) {
+    const int64_t rows = 8, cols = 512;
+    std::vector<std::byte> packed(packed_bytes(f, rows, cols));
+    for (auto& b : packed) b = std::byte(random() & 0x3f);
+    for (int64_t r = 0; r < rows; ++r) {
+      double largest = 0, worst = 0;
+      for (int64_t c = 0; c < cols; ++c) {
+        const double exact = packed_value(f, packed.data(), rows, cols, r, c);
+        largest = std::max(largest, std::abs(exact));
+        worst = std::max(worst, std::abs(few_value(f, packed.data(), rows, cols, r, c) - exact));
+      }
+      EXPECT_LE(worst, 2 * 3 * largest / 256) << f.name << " row " << r;
+      EXPECT_GT(largest, 0) << f.name;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace cairn::cuda

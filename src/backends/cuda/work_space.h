@@ -23,6 +23,9 @@ struct ExecutorOptions {
   int64_t sequences = 1;
   // Whether answers' rows times a weight in this form are multiplied as prompts' rows are.
   bool is_wide(const Form&) const;
+  // Whether rows that are alone go to matmul_row: it reads the weights once for every four of them, which
+  // does not suit steps that want the scores of whole prompts.
+  bool is_alone(const program::Bounds& bounds) const { return sequences == 1 && bounds.logits <= 8; }
 };
 
 // What a step tells the device, in one block of 32-bit words that is uploaded at once: offsets of its parts.

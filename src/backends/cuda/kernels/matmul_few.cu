@@ -5,8 +5,8 @@
 // tiles of its block, and fills them before it waits for the kernel that makes x.
 //
 // Order of sums, the same for every tiling: K is cut into PARTS parts of whole chunks; a part is summed by
-// one warp, 16 columns a product, ascending; parts are added in order. In quantized forms a product of 16 or
-// 32 columns is summed in integers of codes (exact in bf16) times x, then scaled in f32.
+// one warp, 16 columns a product, ascending; parts are added in order. Packed weights become bf16 on their
+// way to the tensor cores (form::scaled_step): few_value() of weights.h is what is multiplied.
 //
 // Bound: device memory up to about 32 rows; then the tensor cores.
 // Reference: double on the CPU (matmul_few_gpu_test.cpp).
@@ -15,7 +15,7 @@
 // CLUSTER = 8 parts of K side by side, or K_WARPS = CLUSTER = 1, one after the other; ROW_WARPS: warps side
 // by side along rows; STAGES; GATED; ONE_TOKEN: m is 1; EXPERTS: row i of y is x row i / x_share times the
 // piece chosen[i] of the weights; MIN_BLOCKS per multiprocessor.
-#include "weight_forms.cuh"
+#include "few_rows.cuh"
 
 constexpr int kParts = PARTS;  // of K; the same for every tiling of a form
 constexpr int kWarps = K_WARPS * ROW_WARPS, kThreads = 32 * kWarps;
@@ -37,15 +37,12 @@ constexpr int kTileGroups = kGroups * ROW_WARPS, kTileRows = 8 * kTileGroups;
 constexpr int kPartialStride = kTileRows + 4;  // floats; tokens 2 t and rows g meet different banks
 constexpr bool kPartialsOverPipeline = K_WARPS != kParts;  // then a block has one tile
 constexpr int kPartialTokens = ONE_TOKEN ? 1 : kTokens;
-// Sums of x over groups, which forms with minima need: where warps share x, they share these.
-constexpr bool kSharedSums = form::kMin && ROW_WARPS >= 4 && !ONE_TOKEN;
-constexpr int kSumGroups = kSteps * (form::kHalfSteps ? 2 : 1);
-constexpr int kXSums = kSharedSums ? kSumGroups * kTokens : 0;  // floats, of a chunk
-static_assert(!kSharedSums || STAGES >= 3, "sums are made one chunk ahead");
+// Scales as scaled_step takes them: of a warp's chunk, made by the warp when the chunk has come.
+constexpr int kScaledBytes = form::kBlocks ? kGroups * form::kScaledGroupBytes : 0;
 // With room for two tiles' partials, a tile costs one barrier, and warps take turns in adding them.
 constexpr bool kTwoPartials = TOKEN_TILES == 1 && !kPartialsOverPipeline;
 constexpr int kPartials = K_WARPS * kPartialTokens * kPartialStride;  // floats
-constexpr int kPartialsBegin = kPartialsOverPipeline ? 0 : kPipelineBytes + 2 * K_WARPS * kXSums * 4;
+constexpr int kPartialsBegin = kPartialsOverPipeline ? 0 : kPipelineBytes + kWarps * kScaledBytes;
 // How the warps that share x divide its copies: tiles of 8 rows, then runs of 64 columns.
 constexpr int kTileWarps = ROW_WARPS < TOKEN_TILES ? ROW_WARPS : TOKEN_TILES,
               kRunWarps = ROW_WARPS / kTileWarps;
@@ -53,27 +50,6 @@ constexpr int kXTiles = TOKEN_TILES / kTileWarps;  // of one warp
 static_assert(ROW_WARPS % kTileWarps == 0 && TOKEN_TILES % kTileWarps == 0, "powers of two");
 static_assert(!EXPERTS || (ROW_WARPS == 1 && CLUSTER == 1 && !ONE_TOKEN), "blocks of one expert end alone");
 constexpr int kMostPairs = 4096, kMostExperts = 1024;  // m and pieces
-
-struct Segment {  // one of the matrices that share x
-  const u8 *w, *up;
-  const float* bias;
-  void* y;
-  i64 y_stride;
-  i64 piece_bytes;
-  int rows, first_group;  // its first group of 8 rows among all segments' (gated: groups of w and up in turn)
-};
-constexpr int kMostSegments = 4;
-struct Arguments {
-  Segment segments[kMostSegments];
-  const bf16* x;
-  const float* add;   // like y of segment 0, or null
-  const i32* chosen;  // [m]: the piece of each row of y
-  i64 cols;
-  int m, groups, chunks, segment_count;
-  int y_f32, activation;
-  float scale, softcap;
-  int x_share;  // rows of y that share a row of x
-};
 
 // The rows of y that a block computes.
 struct Rows {
@@ -83,63 +59,11 @@ struct Rows {
   DEVICE int row(int i) const { return EXPERTS ? pairs[first + i] : first + i; }
 };
 
-DEVICE u32 shared_address(const void* p) {
-  u32 a;
-  asm("{.reg .u64 t; cvta.to.shared.u64 t, %1; cvt.u32.u64 %0, t;}" : "=r"(a) : "l"(p));
-  return a;
-}
-// bytes: 16, or 0 to fill with zeros
-DEVICE void copy16(u32 to, const void* from, int bytes) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
-               : "memory");
-}
-DEVICE void copy16(u32 to, const void* from) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
-}
-DEVICE void copy8(u32 to, const void* from, int bytes) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
-}
-DEVICE void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int pending>
-DEVICE void wait_until_pending() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
-}
-
 DEVICE void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-// Numbers of program::Activation.
-DEVICE float activated(int kind, float x) {
-  switch (kind) {
-    case 1: return fmaxf(x, 0.f);
-    case 2: return x / (1.f + __expf(-x));
-    case 3: return 0.5f * x * (1.f + erff(x * 0.70710678118654752f));
-    case 4: return 0.5f * x * (1.f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-    case 5: return x / (1.f + __expf(-1.702f * x));
-    case 6: return 1.f / (1.f + __expf(-x));
-    default: return x;
-  }
-}
-
-DEVICE int segment_of(const Arguments& p, int group) {
-  int s = 0;
-#pragma unroll
-  for (int i = 1; i < kMostSegments; ++i) s += i < p.segment_count && group >= p.segments[i].first_group;
-  return s;
-}
-
-// Where a group of 8 rows lies.
-DEVICE const u8* place_of(const Arguments& p, int group, int piece) {
-  const Segment& s = p.segments[segment_of(p, group)];
-  int local = group - s.first_group;
-  const u8* base = s.w;
-  if (GATED) base = (local & 1) ? s.up : s.w, local >>= 1;
-  if (EXPERTS) base += piece * s.piece_bytes;
-  return base + local * (form::kBlocks ? i64(p.chunks) * kGroupBytes : 16 * p.cols);
 }
 
 // A warp's copies into its rings of stages. 8 rows by 64 columns of row-major bf16 become two fragments of
@@ -235,161 +159,7 @@ DEVICE uint4 x_fragment(const u8* x, int tile, int step, int lane) {
 
 using Sums = float[ROW_TILES][TOKEN_TILES][4];
 
-#if FORM_LAYOUT == 2
-// Sums of x over the groups of a chunk: products with ones, the same where a warp makes its own.
-DEVICE void sum_x(const uint4& b, float (&sum)[2][4]) {
-  constexpr u32 one = 0x3f803f80u;
-  multiply(sum[0], one, one, one, one, b.x, b.y);
-  multiply(sum[form::kHalfSteps], one, one, one, one, b.z, b.w);
-}
-DEVICE void share_x_sums(const u8* x, float* to, int row_warp, int lane) {
-#pragma unroll
-  for (int k = 0; k < kSteps * TOKEN_TILES; k += ROW_WARPS) {
-    const int item = k + row_warp, step = item / TOKEN_TILES, n = item % TOKEN_TILES;
-    if (kSteps * TOKEN_TILES % ROW_WARPS != 0 && item >= kSteps * TOKEN_TILES) break;
-    float sum[2][4] = {};
-    sum_x(x_fragment(x, n, step, lane), sum);
-    if (lane < 4) {
-#pragma unroll
-      for (int h = 0; h <= int(form::kHalfSteps); ++h)
-        *reinterpret_cast<float2*>(to + (step * (1 + form::kHalfSteps) + h) * kTokens + 8 * n + 2 * lane) =
-            make_float2(sum[h][0], sum[h][1]);
-    }
-  }
-}
-
-constexpr bool kTight = form::kHalfSteps || (kInSequence && TOKEN_TILES * ROW_TILES >= 8);
-constexpr int kTogether =  // tiles of x in flight
-    TOKEN_TILES < 4                           ? TOKEN_TILES
-    : kTight && (form::kMin || ROW_TILES > 1) ? 1
-    : kTight || ROW_TILES > 1                 ? 2
-                                              : 4;
-
-// With many rows of x the compiler begins so many steps at once that registers run out.
-#ifndef UNROLLED
-#define UNROLLED 0
-#endif
-constexpr bool kOneStepAtATime = !UNROLLED && (TOKEN_TILES >= 4 || kThreads * MIN_BLOCKS > 768);
-constexpr int kSectionsAtATime = TOKEN_TILES >= 4 ? 1 : 2;
-constexpr bool kScalesPerStep = kOneStepAtATime || TOKEN_TILES >= 4;
-
-// Step j of a section, 32 columns.
-template <int j>
-DEVICE void step_products(const form::Codes (&codes)[kGroups],
-                          const form::SectionScales (&section_scales)[kGroups], const u8* weights,
-                          const u8* x, const float* x_sums, int section, int lane, Sums& sums) {
-  u32 pairs[kGroups][4];
-  float scale[kGroups][2], min[kGroups][2];
-#pragma unroll
-  for (int q = 0; q < kGroups; ++q) {
-    u32 offset = 0;
-    if constexpr (kScalesPerStep) {
-      const auto s = form::load_scales(weights + q * kGroupBytes, section, lane >> 2);
-      form::step_scales<j>(s, scale[q], min[q], offset);
-    } else {
-      form::step_scales<j>(section_scales[q], scale[q], min[q], offset);
-    }
-    if constexpr (kOneStepAtATime) {
-      form::decode_step<j>(form::load_step_codes<j>(weights + q * kGroupBytes, section, lane), offset,
-                           pairs[q]);
-    } else {
-      form::decode_step<j>(codes[q], offset, pairs[q]);
-    }
-  }
-#pragma unroll
-  for (int n0 = 0; n0 < TOKEN_TILES; n0 += kTogether) {
-    uint4 b[kTogether];
-    float part[kTogether][ROW_TILES][2][4] = {};
-    float x_sum[kTogether][2][4] = {};
-#pragma unroll
-    for (int n = 0; n < kTogether; ++n) b[n] = x_fragment(x, n0 + n, section * 4 + j, lane);
-#pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
-#pragma unroll
-      for (int r = 0; r < ROW_TILES; ++r)
-        multiply(part[n][r][0], pairs[2 * r][0], pairs[2 * r + 1][0], pairs[2 * r][1], pairs[2 * r + 1][1],
-                 b[n].x, b[n].y);
-    }
-    if constexpr (form::kMin) {
-#pragma unroll
-      for (int n = 0; n < kTogether; ++n) {
-        if constexpr (kSharedSums) {
-#pragma unroll
-          for (int h = 0; h <= int(form::kHalfSteps); ++h) {
-            const float2 v = *reinterpret_cast<const float2*>(
-                x_sums + ((section * 4 + j) * (1 + form::kHalfSteps) + h) * kTokens + 8 * (n0 + n) +
-                2 * (lane & 3));
-            x_sum[n][h][0] = v.x, x_sum[n][h][1] = v.y;
-          }
-        } else {
-          sum_x(b[n], x_sum[n]);
-        }
-      }
-    }
-#pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
-#pragma unroll
-      for (int r = 0; r < ROW_TILES; ++r)
-        multiply(part[n][r][form::kHalfSteps], pairs[2 * r][2], pairs[2 * r + 1][2], pairs[2 * r][3],
-                 pairs[2 * r + 1][3], b[n].z, b[n].w);
-    }
-#pragma unroll
-    for (int n = 0; n < kTogether; ++n) {
-#pragma unroll
-      for (int r = 0; r < ROW_TILES; ++r) {
-        float(&c)[4] = sums[r][n0 + n];
-#pragma unroll
-        for (int h = 0; h <= int(form::kHalfSteps); ++h) {
-#pragma unroll
-          for (int i = 0; i < 4; i += ONE_TOKEN ? 2 : 1) {  // one row of x: all 8 columns are the same
-            c[i] = fmaf(scale[2 * r + i / 2][h], part[n][r][h][i], c[i]);
-            if constexpr (form::kMin) c[i] = fmaf(min[2 * r + i / 2][h], x_sum[n][h][i % 2], c[i]);
-          }
-        }
-      }
-    }
-  }
-}
-
-DEVICE void chunk_products(const u8* weights, const u8* x, const float* x_sums, int lane, Sums& sums) {
-#pragma unroll kSectionsAtATime
-  for (int section = 0; section < kChunk / 128; ++section) {
-    form::Codes codes[kGroups];
-    form::SectionScales scales[kGroups];
-#pragma unroll
-    for (int q = 0; q < kGroups; ++q) {
-      if constexpr (!kOneStepAtATime) codes[q] = form::load_codes(weights + q * kGroupBytes, section, lane);
-      if constexpr (!kScalesPerStep)
-        scales[q] = form::load_scales(weights + q * kGroupBytes, section, lane >> 2);
-    }
-    if constexpr (kOneStepAtATime) {
-#pragma unroll 1
-      for (int j = 0; j < 4; ++j) {
-        switch (j) {
-          case 0: step_products<0>(codes, scales, weights, x, x_sums, section, lane, sums); break;
-          case 1: step_products<1>(codes, scales, weights, x, x_sums, section, lane, sums); break;
-          case 2: step_products<2>(codes, scales, weights, x, x_sums, section, lane, sums); break;
-          default: step_products<3>(codes, scales, weights, x, x_sums, section, lane, sums);
-        }
-      }
-    } else {
-      step_products<0>(codes, scales, weights, x, x_sums, section, lane, sums);
-      step_products<1>(codes, scales, weights, x, x_sums, section, lane, sums);
-      step_products<2>(codes, scales, weights, x, x_sums, section, lane, sums);
-      step_products<3>(codes, scales, weights, x, x_sums, section, lane, sums);
-    }
-  }
-}
-#else
-// A half as the exact sum of two bf16: its upper 8 bits and the 3 below them.
-DEVICE void split_half2(u32 halves, u32& high, u32& low) {
-  const float a = from_f16(f16(halves)), b = from_f16(f16(halves >> 16));
-  high = __byte_perm(__float_as_uint(a), __float_as_uint(b), 0x7632);
-  low = to_bf16x2(a - low_bf16(high), b - high_bf16(high));
-}
-
 constexpr int kTogether = TOKEN_TILES < 4 ? TOKEN_TILES : 4;  // tiles of x in flight
-DEVICE void share_x_sums(const u8*, float*, int, int) {}
 
 DEVICE void multiply_rows(const uint4 (&a)[kGroups], const uint4 (&b)[kTogether], int n0, Sums& sums) {
 #pragma unroll
@@ -406,7 +176,52 @@ DEVICE void multiply_rows(const uint4 (&a)[kGroups], const uint4 (&b)[kTogether]
   }
 }
 
-DEVICE void chunk_products(const u8* weights, const u8* x, const float*, int lane, Sums& sums) {
+#if FORM_LAYOUT == 2
+// Step j of a section, 32 columns.
+template <int j>
+DEVICE void step_products(const form::Codes (&codes)[kGroups], const u8* scaled, const u8* x, int section,
+                          int lane, Sums& sums) {
+  uint4 a[kGroups];
+#pragma unroll
+  for (int q = 0; q < kGroups; ++q)
+    a[q] = form::scaled_step<j>(
+        codes[q], form::load_scaled(scaled + q * form::kScaledGroupBytes, section * 4 + j, lane >> 2));
+#pragma unroll
+  for (int n0 = 0; n0 < TOKEN_TILES; n0 += kTogether) {
+    uint4 b[kTogether];
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n) b[n] = x_fragment(x, n0 + n, section * 4 + j, lane);
+    multiply_rows(a, b, n0, sums);
+  }
+}
+
+constexpr int kSectionsAtATime = TOKEN_TILES * ROW_TILES >= 4 ? 1 : 2;
+
+DEVICE void chunk_products(const u8* weights, const u8* x, u8* scaled, int lane, Sums& sums) {
+#pragma unroll
+  for (int q = 0; q < kGroups; ++q)
+    form::make_scaled(weights + q * kGroupBytes, scaled + q * form::kScaledGroupBytes, lane);
+  __syncwarp();
+#pragma unroll kSectionsAtATime
+  for (int section = 0; section < kChunk / 128; ++section) {
+    form::Codes codes[kGroups];
+#pragma unroll
+    for (int q = 0; q < kGroups; ++q) codes[q] = form::load_codes(weights + q * kGroupBytes, section, lane);
+    step_products<0>(codes, scaled, x, section, lane, sums);
+    step_products<1>(codes, scaled, x, section, lane, sums);
+    step_products<2>(codes, scaled, x, section, lane, sums);
+    step_products<3>(codes, scaled, x, section, lane, sums);
+  }
+}
+#else
+// A half as the exact sum of two bf16: its upper 8 bits and the 3 below them.
+DEVICE void split_half2(u32 halves, u32& high, u32& low) {
+  const float a = from_f16(f16(halves)), b = from_f16(f16(halves >> 16));
+  high = __byte_perm(__float_as_uint(a), __float_as_uint(b), 0x7632);
+  low = to_bf16x2(a - low_bf16(high), b - high_bf16(high));
+}
+
+DEVICE void chunk_products(const u8* weights, const u8* x, u8*, int lane, Sums& sums) {
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
     uint4 a[kGroups];
@@ -483,25 +298,10 @@ DEVICE void finish_tile(const Arguments& p, const float* partials, int first, in
     const int token = i / kOutputs, output = i % kOutputs;
     const int row = GATED ? (output / 8) * 16 + output % 8 : output, group = first + row / 8;
     if (group >= end) continue;
-    const Segment& s = p.segments[segment_of(p, group)];
-    const int out_row = ((group - s.first_group) >> (GATED ? 1 : 0)) * 8 + row % 8;
-    if (out_row >= s.rows) continue;
-    float v = sum_of_parts(partials, token, row);
-    if constexpr (GATED) {
-      v = activated(p.activation, v) * sum_of_parts(partials, token, row + 8);
-    } else {
-      v *= p.scale;
-      if (s.bias) v += s.bias[out_row];
-      if (p.softcap != 0.f) v = p.softcap * tanhf(v / p.softcap);
-      if (p.activation != 0) v = activated(p.activation, v);
-    }
-    const i64 at = i64(rows.row(token)) * s.y_stride + out_row;
-    if (p.add) v += p.add[at];
-    if (p.y_f32) {
-      static_cast<float*>(s.y)[at] = v;
-    } else {
-      static_cast<bf16*>(s.y)[at] = to_bf16(v);
-    }
+    const float v = sum_of_parts(partials, token, row);
+    float up = 0;
+    if constexpr (GATED) up = sum_of_parts(partials, token, row + 8);
+    write_output(p, group, row % 8, rows.row(token), v, up);
   }
 }
 
@@ -558,7 +358,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
   c.lane = lane, c.row_warp = warp % ROW_WARPS;
   u8* const weights = shared + warp * STAGES * kWeightStage;
   u8* const x = shared + kXBegin + (ONE_TOKEN ? warp : k_warp) * STAGES * kXStage;
-  float* const x_sums = reinterpret_cast<float*>(shared + kPipelineBytes) + k_warp * 2 * kXSums;
+  u8* const scaled = shared + kPipelineBytes + warp * kScaledBytes;
   float* const partials = reinterpret_cast<float*>(shared + kPartialsBegin);
   const u32 in_fragments = place_in_fragments(lane);
   c.weights = shared_address(weights) + (form::kBlocks ? 16 * lane : in_fragments);
@@ -614,7 +414,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
       for (int q = 0; q < kGroups; ++q) {
         if (group + q >= end_group) continue;
         c.present |= 1u << q;
-        c.at[q] = place_of(p, group + q, rows.piece) +
+        c.at[q] = place_of(p, group + q, rows.piece, kGroupBytes) +
                   i64(first_chunk) * (form::kBlocks ? kGroupBytes : kChunk * 2);
         c.at[q] += form::kBlocks ? 16 * lane : (lane >> 3) * 2 * p.cols + 16 * (lane & 7);
       }
@@ -635,8 +435,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
       commit();
     }
 #if !EXPERTS
-    release_next();
-    wait_for_previous();
+    begin_after_previous(p);
 #endif
     if constexpr (!ONE_TOKEN) {
 #pragma unroll
@@ -662,13 +461,6 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
         asm volatile("bar.sync %0, %1;" ::"r"(1 + k_warp), "n"(32 * ROW_WARPS) : "memory");
       }
     };
-    [[maybe_unused]] int flip = 0;
-    if constexpr (kSharedSums) {
-      wait_until_pending<STAGES - 2>();
-      meet();
-      share_x_sums(x, x_sums, c.row_warp, lane);
-    }
-
     int slot = 0;
     for (int tile = 0; tile < tiles; ++tile) {
       Sums sums = {};
@@ -677,7 +469,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
       [[maybe_unused]] bool first_part = true;
 #pragma unroll 1
       for (int chunk = 0; chunk < chunks; ++chunk) {
-        wait_until_pending<kSharedSums ? STAGES - 3 : STAGES - 2>();
+        wait_until_pending<STAGES - 2>();
         meet();
         if (more_to_copy()) {
           copy_weights(p, c, first_chunk + c.chunk);
@@ -687,10 +479,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
         commit();
         c.slot = c.slot + 1 == STAGES ? 0 : c.slot + 1;
         const int next = slot + 1 == STAGES ? 0 : slot + 1;
-        if constexpr (kSharedSums)
-          share_x_sums(x + next * kXStage, x_sums + (flip ^ 1) * kXSums, c.row_warp, lane);
-        chunk_products(weights + slot * kWeightStage, x + slot * kXStage, x_sums + flip * kXSums, lane, sums);
-        slot = next, flip ^= 1;
+        chunk_products(weights + slot * kWeightStage, x + slot * kXStage, scaled, lane, sums);
+        slot = next;
         if constexpr (kInSequence) {
           if (--left_in_part == 0 || chunk + 1 == chunks) {
             left_in_part = per_part;
@@ -720,7 +510,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
             const int token = 8 * n + 2 * (lane & 3) + (i & 1);
             const int row = (c.row_warp * ROW_TILES + r) * 16 + (lane >> 2) + 8 * (i >> 1);
             if (token < kPartialTokens)
-              mine[token * kPartialStride + row] = kInSequence ? total[r][n][i] : sums[r][n][i];
+              mine[token * kPartialStride + row] = (kInSequence ? total : sums)[r][n][i] * form::kSumScale;
           }
       if constexpr (CLUSTER > 1) {
         cluster_sync();
@@ -734,5 +524,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
     }
 #if EXPERTS
   }
+#else
+  end_after_previous(p);
 #endif
 }

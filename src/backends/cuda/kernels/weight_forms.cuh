@@ -137,9 +137,33 @@ DEVICE u32 look_up(u32 nibbles) {
 }
 #endif
 
+// Step j's integer codes of less than 8 bits, two to a word, over the bits of `base`.
+template <int j>
+DEVICE void code_pairs(const Codes& c, u32 base, u32 (&pairs)[4]) {
+  u32 w = 0;
+  if constexpr (kPlane4) w = word<j>(c.low);
+  const u32 two = kPlane2 ? (j < 2 ? c.two.x : c.two.y) : 0;
+#define CAIRN_PAIR(i)                                                                              \
+  {                                                                                                \
+    u32 v = base;                                                                                  \
+    constexpr int kTwo = 8 * (j & 1) + 2 * i, kOne = 4 * j + i;                                    \
+    if constexpr (kPlane4) v = and_or(w >> (4 * i), 0x000f000fu, v);                               \
+    if constexpr (kPlane2)                                                                         \
+      v = and_or(moved < kTwo, kPlane4 ? 4 : 0 > (two), kPlane4 ? 0x00300030u : 0x00030003u, v);   \
+    if constexpr (kPlane1)                                                                         \
+      v = and_or(moved < kOne, kPlane4 ? 4 : 2 > (c.one), kPlane4 ? 0x00100010u : 0x00040004u, v); \
+    pairs[i] = v;                                                                                  \
+  }
+  CAIRN_PAIR(0)
+  CAIRN_PAIR(1)
+  CAIRN_PAIR(2)
+  CAIRN_PAIR(3)
+#undef CAIRN_PAIR
+}
+
 // Step j of the section as four pairs of bf16; in forms with minima 128 more than the codes, which
-// step_scales takes out of the minimum. offset: twice -(128 + zero), or 128 - zero for signed 8-bit codes; only
-// used where codes have a zero per group.
+// step_scales takes out of the minimum. offset: twice -(128 + zero), or 128 - zero for signed 8-bit codes;
+// only used where codes have a zero per group.
 template <int j>
 DEVICE void decode_step(const Codes& c, u32 offset, u32 (&pairs)[4]) {
   if constexpr (kPlane8) {
@@ -168,25 +192,10 @@ DEVICE void decode_step(const Codes& c, u32 offset, u32 (&pairs)[4]) {
 #else
   constexpr float kZero = -(128.f + FORM_ZERO);
   const u32 zero = kCodeZero ? offset : (__float_as_uint(kZero) >> 16) * 0x10001u;
-  u32 w = 0;
-  if constexpr (kPlane4) w = word<j>(c.low);
-  const u32 two = kPlane2 ? (j < 2 ? c.two.x : c.two.y) : 0;
-#define CAIRN_PAIR(i)                                                                              \
-  {                                                                                                \
-    u32 v = kBf16Of128;                                                                            \
-    constexpr int kTwo = 8 * (j & 1) + 2 * i, kOne = 4 * j + i;                                    \
-    if constexpr (kPlane4) v = and_or(w >> (4 * i), 0x000f000fu, v);                               \
-    if constexpr (kPlane2)                                                                         \
-      v = and_or(moved < kTwo, kPlane4 ? 4 : 0 > (two), kPlane4 ? 0x00300030u : 0x00030003u, v);   \
-    if constexpr (kPlane1)                                                                         \
-      v = and_or(moved < kOne, kPlane4 ? 4 : 2 > (c.one), kPlane4 ? 0x00100010u : 0x00040004u, v); \
-    pairs[i] = kMin ? v : add_bf16x2(v, zero);                                                     \
-  }
-  CAIRN_PAIR(0)
-  CAIRN_PAIR(1)
-  CAIRN_PAIR(2)
-  CAIRN_PAIR(3)
-#undef CAIRN_PAIR
+  code_pairs<j>(c, kBf16Of128, pairs);
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if constexpr (!kMin) pairs[i] = add_bf16x2(pairs[i], zero);
 #endif
 }
 
@@ -282,5 +291,122 @@ DEVICE void step_scales(const SectionScales& s, float (&scale)[2], float (&min)[
     if constexpr (kHalfSteps) min[1] = fmaf(-128.f, scale[1], min[1]);
   }
 }
+
+#if FORM_LAYOUT == 2
+// Weights as products of few rows multiply them: bf16, times 2^-64 where kSumScale takes that out of the sums
+// again. Integer codes of up to 6 bits are read as they are: as bf16 they stand for code * 2^-133.
+constexpr bool kScaledIntegers = FORM_LEVELS == 0 && FORM_BITS < 8;
+constexpr bool kTwoScales = kScaledIntegers && FORM_BITS == 4 && !kHalfSteps;  // for codes 4 bits further up
+constexpr float kSumScale = kScaledIntegers ? 0x1p64f : 1.f;
+constexpr int kScaledGroupBytes = 8 * kSteps * 16;  // of 8 rows and a chunk
+
+// Step after step, of 8 rows each: a pair of equal bf16 for the scale, one for codes that lie 4 bits further
+// up, one for the minimum; in half steps scale and minimum of either half.
+DEVICE uint4 load_scaled(const u8* scaled, int step, int row) {
+  return *reinterpret_cast<const uint4*>(scaled + (step * 8 + row) * 16);
+}
+
+struct ScaledPair {
+  u32 scale, min;
+};
+// w = scale (code - zero) + min in f32, zero being the form's or this group's, to what scaled_step takes.
+DEVICE ScaledPair scaled_pair(float scale, float zero, float min) {
+  const float rounded = low_bf16(to_bf16x2(scale, scale));
+  if constexpr (!kScaledIntegers) return {to_bf16x2(rounded, rounded), 0};
+  // What rounding the scale changes at the middle code goes into the minimum.
+  constexpr float kMiddle = ((1 << FORM_BITS) - 1) / 2.f;
+  const float m = kMin ? fmaf(scale - rounded, kMiddle, min) : -zero * rounded;
+  const float s = rounded * 0x1p69f, low = m * 0x1p-64f;
+  return {to_bf16x2(s, s), to_bf16x2(low, low)};
+}
+
+// The scales of 8 rows and a chunk, by a warp.
+DEVICE void make_scaled(const u8* block, u8* scaled, int lane) {
+  const int row = lane & 7, j = lane >> 3;
+#pragma unroll
+  for (int section = 0; section < kChunk / 128; ++section) {
+    const u8* at = block + kOffsetScales + ((kScaleSections == 1 ? 0 : section) * 8 + row) * kSectionBytes;
+    [[maybe_unused]] float d = 0, dmin = 0;
+    if constexpr (kRowBytes == 2) d = from_f16(*reinterpret_cast<const f16*>(block + kOffsetRows + row * 2));
+    if constexpr (kRowBytes == 4) {
+      const u32 v = *reinterpret_cast<const u32*>(block + kOffsetRows + row * 4);
+      d = from_f16(f16(v)), dmin = from_f16(f16(v >> 16));
+    }
+    const int group = kGroupsPerSection == 1 ? 0 : j;
+    float scale[2] = {}, min[2] = {}, zero = FORM_ZERO;
+    if constexpr (FORM_SCALES == 1) {
+      if constexpr (kHalfSteps) {
+        const u32 w = *reinterpret_cast<const u32*>(at + 4 * j);
+        scale[0] = from_f16(f16(w)), scale[1] = from_f16(f16(w >> 16));
+      } else {
+        scale[0] = from_f16(*reinterpret_cast<const f16*>(at + 2 * group));
+      }
+    } else if constexpr (FORM_SCALES == 2) {
+      const u32 w = *reinterpret_cast<const u32*>(at + 4 * j);
+      scale[0] = from_f16(f16(w)), min[0] = from_f16(f16(w >> 16));
+    } else if constexpr (FORM_SCALES == 3) {
+      if constexpr (kHalfSteps) {
+        scale[0] = d * float(i8(at[2 * j])), scale[1] = d * float(i8(at[2 * j + 1]));
+      } else {
+        scale[0] = d * float(i8(at[j]));
+      }
+    } else if constexpr (FORM_SCALES == 4) {
+      scale[0] = d * float(at[j]), min[0] = -dmin * float(at[4 + j]);
+    } else if constexpr (FORM_SCALES == 5) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+        scale[h] = d * float(at[2 * j + h] & 15), min[h] = -dmin * float(at[2 * j + h] >> 4);
+    } else if constexpr (FORM_SCALES == 6) {
+      scale[0] = e8m0(at[j]);
+    } else if constexpr (FORM_SCALES == 7) {
+      scale[0] = half_e4m3(at[2 * j]), scale[1] = half_e4m3(at[2 * j + 1]);
+    } else if constexpr (FORM_SCALES == 8) {
+      const u32 w = *reinterpret_cast<const u32*>(at + 4 * group);
+      scale[0] = from_f16(f16(w)), zero = -128.f - high_bf16(w);
+    } else if constexpr (FORM_SCALES == 9) {
+      scale[0] = *reinterpret_cast<const float*>(at);
+    }
+    const ScaledPair first = scaled_pair(scale[0], zero, min[0]);
+    uint4 out = make_uint4(first.scale, 0, first.min, 0);
+    if constexpr (kCodeZero && !kScaledIntegers) {  // the offset of decode_step
+      const float offset = -128.f - zero;
+      out.z = to_bf16x2(offset, offset);
+    }
+    if constexpr (kHalfSteps) {
+      const ScaledPair second = scaled_pair(scale[1], zero, min[1]);
+      out = make_uint4(first.scale, second.scale, first.min, second.min);
+    } else if constexpr (kTwoScales) {
+      out.y = fma_bf16x2(first.scale, 0x3d803d80u, 0x80008000u);  // / 16
+    }
+    *reinterpret_cast<uint4*>(scaled + ((section * 4 + j) * 8 + row) * 16) = out;
+  }
+}
+
+// Step j of a lane's section: pairs of columns as decode_step orders them.
+template <int j>
+DEVICE uint4 scaled_step(const Codes& c, const uint4& scaled) {
+  u32 v[4];
+  const u32 scale1 = kHalfSteps ? scaled.y : scaled.x, min1 = kHalfSteps ? scaled.w : scaled.z;
+  if constexpr (!kScaledIntegers) {
+    decode_step<j>(c, scaled.z, v);
+    constexpr u32 kNone = 0x80008000u;  // -0
+    return make_uint4(fma_bf16x2(v[0], scaled.x, kNone), fma_bf16x2(v[1], scaled.x, kNone),
+                      fma_bf16x2(v[2], scale1, kNone), fma_bf16x2(v[3], scale1, kNone));
+  } else if constexpr (kTwoScales) {
+    const u32 w = word<j>(c.low), high = w >> 8;
+    return make_uint4(fma_bf16x2(w & 0x000f000fu, scaled.x, scaled.z),
+                      fma_bf16x2(w & 0x00f000f0u, scaled.y, scaled.z),
+                      fma_bf16x2(high & 0x000f000fu, scaled.x, scaled.z),
+                      fma_bf16x2(high & 0x00f000f0u, scaled.y, scaled.z));
+  } else {
+    code_pairs<j>(c, 0, v);
+    return make_uint4(fma_bf16x2(v[0], scaled.x, scaled.z), fma_bf16x2(v[1], scaled.x, scaled.z),
+                      fma_bf16x2(v[2], scale1, min1), fma_bf16x2(v[3], scale1, min1));
+  }
+}
+#else
+constexpr float kSumScale = 1;
+constexpr int kScaledGroupBytes = 0;
+#endif
 
 }  // namespace form
