@@ -68,6 +68,10 @@ void add_split_options(CLI::App& app, LoadOptions& load) {
       ->transform(byte_size());
   app.add_option("--gpu-layers", load.gpu_layers, "layers on the GPU, the last ones (default: what fits)")
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--offload-weights", load.offload_weights,
+                 "keep the weights of the first so many layers in host memory, copied in every step (bf16, "
+                 "DFloat11; default: none)")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--cpu-experts", load.cpu_expert_layers,
                  "of how many of these layers the CPU computes the routed experts (default: as is fastest)")
       ->check(CLI::NonNegativeNumber);

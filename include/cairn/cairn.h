@@ -32,7 +32,9 @@ struct LoadOptions {
   uint64_t memory_limit = 0;    // bytes of host memory; 0: what the system has available
   // Bytes of GPU memory; 0: what is free. Layers (or experts) that do not fit are computed by the CPU.
   uint64_t gpu_memory = 0;
-  int64_t gpu_layers = -1;         // so many layers on the GPU, the last ones; -1: as many as fit
+  int64_t gpu_layers = -1;  // so many layers on the GPU, the last ones; -1: as many as fit
+  int64_t offload_weights =
+      0;  // the weights of the first so many layers stay in host memory (bf16, DFloat11)
   int64_t cpu_expert_layers = -1;  // the routed experts of so many of them on the CPU; -1: as is fastest
   // Large models' weights are kept on disk as the processor wants them, for an instant next start.
   bool weight_cache = true;

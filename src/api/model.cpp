@@ -74,6 +74,7 @@ void place_layers(const LoadOptions& options, engine::EngineOptions& result) {
   result.memory_limit = options.memory_limit;
   result.gpu_memory = options.gpu_memory;
   if (options.gpu_layers >= 0) result.gpu_layers = options.gpu_layers;
+  result.offload_weights = options.offload_weights;
   if (options.cpu_expert_layers >= 0) result.cpu_expert_layers = options.cpu_expert_layers;
 }
 

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "engine/split_executor.h"
 #include "models/fingerprint.h"
+#include "program/decode_groups.h"
 #include "program/fuse.h"
 #include "program/fuse_low_rank.h"
 
@@ -23,10 +24,25 @@ models::Model with_low_rank(models::Model model, const EngineOptions& options) {
   return model;
 }
 
+models::Model offloaded(models::Model model, int64_t layers) {
+  if (layers <= 0) return model;
+  model.program = program::keep_on_host(model.program, layers);
+  for (const auto& instruction : model.program.instructions)
+    if (const auto* group = std::get_if<program::DecodeGroup>(&instruction.operation);
+        group && group->on_host)
+      for (const auto w : group->weights)
+        if (const auto& weight = model.weights[size_t(w.id)];
+            weight.codec != codecs::CodecId::bf16 || weight.transposed || weight.pieces.size() != 1)
+          fail(ErrorKind::unsupported,
+               "{}: weight {} cannot stay in host memory ({}); only single matrices in bf16 or DFloat11 can",
+               model.file, model.program.info(w).name, codecs::codec(weight.codec).name);
+  return model;
+}
+
 }  // namespace
 
 Engine::Engine(models::Model model, const EngineOptions& options)
-    : model_(with_low_rank(std::move(model), options)),
+    : model_(offloaded(with_low_rank(std::move(model), options), options.offload_weights)),
       program_(options.fuse ? program::fuse(model_.program) : program::expand(model_.program)),
       memory_(plan_memory(model_, options, gpu_)),
       pool_(options.threads) {

@@ -50,6 +50,7 @@ std::vector<Variant> Executor::Step::variants() {
     if (const auto* embed = std::get_if<program::Embed>(&instruction.operation))
       if (const auto& table = e_.weights_.table(embed->table); table.blocks)
         all.push_back(embed_packed_variant(*table.blocks->form));
+    if (std::holds_alternative<program::DecodeGroup>(instruction.operation)) all.push_back(df11_variant({}));
     if (const auto* matmul = std::get_if<program::MatMul>(&instruction.operation)) execute(*matmul);
     if (const auto* gated = std::get_if<program::GatedMatMul>(&instruction.operation)) execute(*gated);
     if (const auto* logits = std::get_if<program::Logits>(&instruction.operation)) execute(*logits);

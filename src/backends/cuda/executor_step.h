@@ -79,7 +79,7 @@ class Executor::Step {
   void execute(const program::Attention&);
   void execute(const program::Route&);
   void execute(const program::ExpertMatMul&);
-  void execute(const program::DecodeGroup&) {}                 // decoded at load
+  void execute(const program::DecodeGroup&);
   void execute(const program::LowRankMlp&) { assert(false); }  // the engine fuses so for the CPU alone
   void execute(const program::LowRankAttention&) { assert(false); }
   void execute(const program::ExpertCombine&);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -47,25 +48,85 @@ bool has_blocks(const StoredWeight& w) {
 
 int64_t elements(const StoredWeight& w) { return w.rows * w.cols; }
 
+// The groups that are decoded, or copied, in each step. Others are decoded once, when they are loaded: those
+// of the f32 mode, and those in which a matrix is no bf16 at a multiple of kAlignment bytes.
+struct GroupPlaces {
+  struct Group {
+    const program::DecodeGroup* first = nullptr;  // the same weights may be decoded again later
+    int64_t image = -1, side = -1;                // offsets of the whole, or of what stays on the device
+  };
+  std::map<int32_t, Group> groups;  // by their first weight
+  std::vector<int64_t> at;          // per weight: its offset among its group's; -1: not decoded in steps
+  int64_t room = 0, copied = 0;     // for one group's matrices; for what is copied of one
+  uint64_t host = 0;
+
+  GroupPlaces(const Program& program, std::span<const StoredWeight> stored, WeightForms::Options options)
+      : at(stored.size(), -1) {
+    if (options.exact) return;
+    for (const auto& instruction : program.instructions) {
+      const auto* op = std::get_if<program::DecodeGroup>(&instruction.operation);
+      if (!op || groups.contains(op->weights.front().id)) continue;
+      const auto places = place(*op, stored);
+      if (places.empty()) continue;
+      for (size_t i = 0; i < places.size(); ++i) at[size_t(op->weights[i].id)] = places[i];
+      groups[op->weights.front().id].first = op;
+      const auto& last = stored[size_t(op->weights.back().id)];
+      room = std::max(room, last.group ? last.group->elements() * 2
+                                       : places.back() + round_up(last.rows * last.cols * 2, kAlignment));
+    }
+  }
+
+ private:
+  static std::vector<int64_t> place(const program::DecodeGroup& op, std::span<const StoredWeight> stored) {
+    std::vector<int64_t> places;
+    int64_t next = 0;
+    for (const auto w : op.weights) {
+      const auto& weight = stored[size_t(w.id)];
+      if (weight.codec != CodecId::bf16 || weight.transposed || weight.pieces.size() != 1 ||
+          weight.cols % 8 != 0)
+        return {};
+      if (!weight.group && !op.on_host) return {};
+      const int64_t begin = weight.group ? weight.pieces.front().first_element * 2 : next;
+      if (begin % kAlignment != 0) return {};
+      places.push_back(begin);
+      next = begin + round_up(weight.rows * weight.cols * 2, kAlignment);
+    }
+    return places;
+  }
+};
+
 // Where everything of a model lies in one allocation.
 struct Places {
   std::vector<int64_t> matrix, vector, table;  // offsets; -1: none
   std::vector<bool> packed;
+  GroupPlaces groups;
+  int64_t room = 0, copied = 0;  // where the group of the moment lies, and what is copied of it
   int64_t bytes = 0;
 
   Places(const Program& program, std::span<const StoredWeight> stored, WeightForms::Options options)
       : matrix(stored.size(), -1),
         vector(stored.size(), -1),
         table(stored.size(), -1),
-        packed(packed_matrices(stored, options.exact)) {
+        packed(packed_matrices(stored, options.exact)),
+        groups(program, stored, options) {
     const auto roles = program::weight_roles(program);
     const auto place = [&](int64_t size) {
       const int64_t at = bytes;
       bytes = round_up(bytes + size, kAlignment);
       return at;
     };
+    for (auto& [first, group] : groups.groups) {
+      const auto& weights = stored[size_t(first)];
+      if (!weights.group) continue;
+      const Df11Image image(*weights.group);
+      group.image = group.first->on_host ? -1 : place(int64_t(image.bytes()));
+      group.side = group.first->on_host ? place(int64_t(image.side_bytes())) : -1;
+      if (group.first->on_host) groups.copied = std::max(groups.copied, int64_t(image.bulk_bytes()));
+    }
+    room = place(groups.room + kAlignment), copied = place(groups.copied);
     for (size_t i = 0; i < stored.size(); ++i) {
       const auto& w = stored[i];
+      if (groups.at[i] >= 0) continue;
       if (roles[i].matrix)
         matrix[i] = place(packed[i] ? int64_t(device_matrix_bytes(w.transposed ? CodecId::f32 : w.codec,
                                                                   w.rows, w.cols, int64_t(w.pieces.size())))
@@ -134,6 +195,11 @@ WeightForms::WeightForms(const Program& program, std::span<const StoredWeight> s
   const auto at = [&](int64_t offset) { return base + Address(offset); };
   for (size_t i = 0; i < stored.size(); ++i) {
     const auto& w = stored[i];
+    if (places.groups.at[i] >= 0) {
+      packed_[i] = describe_matrix(w, at(places.room + places.groups.at[i]));
+      tables_[i] = {packed_[i].data, TableKind::bf16, nullptr, &w, w.rows, w.cols};
+      continue;
+    }
     if (places.matrix[i] >= 0 && places.packed[i])
       packed_[i] = describe_matrix(w, at(places.matrix[i]));
     else if (places.matrix[i] >= 0)
@@ -155,14 +221,35 @@ WeightForms::WeightForms(const Program& program, std::span<const StoredWeight> s
   }
 }
 
-ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight> stored, Options options,
-                           Buffer memory)
-    : WeightForms(program, stored, options, memory.address()), memory_(std::move(memory)) {}
+ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight> stored, const Device& device,
+                           Options options, Buffer memory)
+    : WeightForms(program, stored, options, memory.address()), memory_(std::move(memory)) {
+  const Places places(program, stored, options);
+  const auto at = [&](int64_t offset) { return memory_.address() + Address(offset); };
+  for (const auto& [first, at_places] : places.groups.groups) {
+    const auto& w = stored[size_t(first)];
+    auto& group = groups_[first];
+    group.to = at(places.room);
+    if (w.group) group.image = std::make_unique<Df11Image>(*w.group);
+    size_t on_host = w.group ? group.image->bulk_bytes() : 0;
+    for (const auto weight : at_places.first->weights) {
+      const auto& m = stored[size_t(weight.id)];
+      if (!w.group) on_host = size_t(places.groups.at[size_t(weight.id)] + m.rows * m.cols * 2);
+    }
+    if (w.group && !at_places.first->on_host) {
+      group.on_device = group.image->at(at(at_places.image));
+    } else {
+      group.host = PinnedBuffer(device, on_host);
+      group.copied_to = w.group ? at(places.copied) : group.to;
+      if (w.group) group.on_device = group.image->at(group.copied_to, at(at_places.side));
+    }
+  }
+}
 
 ModelWeights::ModelWeights(const Program& program, std::span<const StoredWeight> stored, const Device& device,
                            Options options)
-    : ModelWeights(program, stored, options, Buffer(device, size_t(bytes_needed(program, stored, options)))) {
-}
+    : ModelWeights(program, stored, device, options,
+                   Buffer(device, size_t(bytes_needed(program, stored, options)))) {}
 
 void ModelWeights::load(const Program& program, std::span<const StoredWeight> stored, const Device& device,
                         Stream& stream, ThreadPool& pool,
@@ -177,6 +264,7 @@ void ModelWeights::load(const Program& program, std::span<const StoredWeight> st
   for (size_t i = 0; i < stored.size(); ++i)
     for (const auto& piece : stored[i].pieces) loaded.total_bytes += used(i) ? piece.all_bytes() : 0;
 
+  load_groups(program, stored, device, stream, pool);
   for (size_t i = 0; i < stored.size(); ++i) {
     if (!used(i)) continue;
     const auto& w = stored[i];
@@ -251,6 +339,57 @@ void ModelWeights::load(const Program& program, std::span<const StoredWeight> st
     if (progress) progress(loaded);
   }
   stream.synchronize();
+}
+
+void ModelWeights::load_groups(const Program& program, std::span<const StoredWeight> stored,
+                               const Device& device, Stream& stream, ThreadPool& pool) {
+  const Places places(program, stored, options_);
+  if (places.groups.groups.empty()) return;
+  Uploader uploader(device, stream);
+  const auto share = [&](int64_t size, auto&& f) { pool.split(size, kAlignment, f); };
+  for (const auto& [first, at] : places.groups.groups) {
+    Group& group = groups_.at(first);
+    if (!group.image) {  // matrices as they are
+      for (const auto w : at.first->weights) {
+        const auto& weight = stored[size_t(w.id)];
+        std::byte* const to = group.host.data() + places.groups.at[size_t(w.id)];
+        share(weight.rows * weight.cols * 2, [&](Range part) {
+          std::memcpy(to + part.begin, weight.pieces.front().data + part.begin, size_t(part.size()));
+        });
+      }
+      continue;
+    }
+    // The kernel trusts gaps that are where codes begin.
+    const auto& fields = *stored[size_t(first)].group;
+    pool.split(fields.blocks(), 1, [&](Range blocks) { fields.verify(blocks); });
+    const auto upload = [&](Address to, size_t begin, size_t end) {
+      uploader.send(to, int64_t(end - begin), 1, kAlignment,
+                    [&](std::byte* half, int64_t from, int64_t until) {
+                      share(until - from, [&](Range part) {
+                        group.image->write(begin + size_t(from + part.begin), begin + size_t(from + part.end),
+                                           half + part.begin);
+                      });
+                    });
+    };
+    const size_t bulk = group.image->bulk_bytes();
+    if (at.first->on_host) {
+      share(int64_t(bulk), [&](Range part) {
+        group.image->write(size_t(part.begin), size_t(part.end), group.host.data() + part.begin);
+      });
+      upload(memory_.address() + Address(at.side), bulk, group.image->bytes());
+    } else {
+      upload(memory_.address() + Address(at.image), 0, group.image->bytes());
+    }
+    stream.synchronize();
+  }
+}
+
+void ModelWeights::decode(KernelCache& kernels, Stream& stream, const program::DecodeGroup& op) const {
+  const auto found = groups_.find(op.weights.front().id);
+  if (found == groups_.end()) return;
+  const Group& group = found->second;
+  if (group.copied_to) stream.upload(group.copied_to, group.host.data(), group.host.size());
+  if (group.image) decode_df11(kernels, stream, group.on_device, group.to);
 }
 
 }  // namespace cairn::cuda

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "backends/common/executor.h"
+#include "backends/cuda/df11.h"
 #include "backends/cuda/row_kernels.h"
 #include "backends/cuda/weights.h"
 #include "base/thread_pool.h"
@@ -65,9 +67,26 @@ class ModelWeights : public WeightForms {
   void load(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Stream&,
             ThreadPool&, const std::function<void(const backends::LoadProgress&)>& progress = {});
 
+  // Queues what makes the weights of a DecodeGroup readable where packed() and table() say. The kernel after
+  // it must not begin before it ends. Nothing where they are readable at all times.
+  void decode(KernelCache&, Stream&, const program::DecodeGroup&) const;
+
  private:
-  ModelWeights(const program::Program&, std::span<const codecs::StoredWeight>, Options, Buffer);
+  // What a DecodeGroup reads: an image of a DFloat11 group, or matrices as they are.
+  struct Group {
+    std::unique_ptr<Df11Image> image;
+    DeviceDf11 on_device;
+    Address to = 0;
+    PinnedBuffer host;  // of the image its bulk, of matrices all
+    Address copied_to = 0;
+  };
+  void load_groups(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Stream&,
+                   ThreadPool&);
+
+  ModelWeights(const program::Program&, std::span<const codecs::StoredWeight>, const Device&, Options,
+               Buffer);
   Buffer memory_;
+  std::map<int32_t, Group> groups_;  // by their first weight
 };
 
 }  // namespace cairn::cuda

@@ -26,6 +26,12 @@ void Executor::Step::execute(const program::Embed& op) {
   }
 }
 
+// The kernels of products read weights ahead: the next one may not begin before these are there.
+void Executor::Step::execute(const program::DecodeGroup& op) {
+  e_.weights_.decode(e_.kernels_, e_.stream_, op);
+  after_copy_ = true;
+}
+
 void Executor::Step::execute(const program::GatherRows& op) {
   if (rows(op.y) > 0) launch_.gather_rows(at(op.x), at(op.rows).address, at(op.y), rows(op.y), width(op.x));
 }
