@@ -3,6 +3,7 @@
 #include "backends/cuda/ceilings.h"
 #include "backends/cuda/df11.h"
 #include "backends/cuda/matmul_few.h"
+#include "backends/cuda/matmul_lookup.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/matmul_row.h"
 #include "backends/cuda/pages.h"
@@ -41,6 +42,10 @@ std::span<const Family> kernel_families() {
        "double on the CPU (matmul_few_gpu_test.cpp)", matmul_few_stock},
       {"matmul_row.cu", "products of a row that is alone, integer codes in integers",
        "double on the CPU (matmul_row_gpu_test.cpp)", matmul_row_stock},
+      {"matmul_lookup.cu", "products of rows that extend answers with planes of signs, looked up",
+       "double on the CPU (matmul_lookup_gpu_test.cpp)", matmul_lookup_stock},
+      {"matmul_signs.cu", "the same on the tensor cores, for engines of several sequences",
+       "double on the CPU (matmul_lookup_gpu_test.cpp)", matmul_signs_stock},
       {"matmul_many_sm90.cu", "rows of prompts times 16-bit weights on Hopper",
        "matmul_many.cu and double on the CPU (matmul_many_gpu_test.cpp)", matmul_many_sm90_stock},
       {"matmul_many.cu", "rows of prompts times 16-bit weights since sm_80",

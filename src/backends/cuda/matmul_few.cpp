@@ -126,6 +126,7 @@ std::vector<Variant> matmul_few_stock(int capability) {
   device.shared_per_block = capability == 80 ? 163 * 1024 : capability == 90 ? 227 * 1024 : 99 * 1024;
   std::vector<Variant> all;
   for (const auto& f : forms()) {
+    if (f.layout == Layout::planes) continue;  // matmul_lookup.cu
     const bool common = f.name == "bf16" || f.name == "q4_k" || f.name == "q6_k" || f.name == "q8_0";
     for (const bool gated : {false, true})
       for (const int64_t rows : {4096, 65536}) {

@@ -68,7 +68,7 @@ void unpack_both(KernelCache& cache, Stream& stream, UnpackedRows u, bool overla
 void unpack_pieces(KernelCache& cache, Stream& stream, UnpackedRows u, int64_t count, bool overlap_previous,
                    bool beside_previous) {
   const auto seamless = [](const DeviceMatrix& w) {
-    return w.form->layout == Layout::blocks
+    return w.form->in_blocks()
                ? w.rows % 8 == 0 && w.piece_bytes == size_t(w.rows / 8 * w.chunks() * w.form->block_bytes())
                : w.piece_bytes == size_t(w.rows * w.cols * 2);
   };

@@ -32,6 +32,8 @@ std::vector<bool> packed_matrices(std::span<const StoredWeight> stored, bool exa
   for (size_t i = 0; i < stored.size(); ++i)
     if (!form_of(stored[i].transposed ? CodecId::f32 : stored[i].codec) || stored[i].cols % 8 != 0)
       packed[i] = false;
+    else if (form_of(stored[i].codec)->layout == Layout::planes && stored[i].pieces.size() > 1)
+      packed[i] = false;  // experts' products have no look-ups
   return packed;
 }
 

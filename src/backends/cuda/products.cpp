@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "backends/cuda/matmul_few.h"
+#include "backends/cuda/matmul_lookup.h"
 #include "backends/cuda/matmul_row.h"
 
 namespace cairn::cuda {
@@ -43,15 +44,20 @@ void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> 
       else
         launches.push_back({rows_from(call, 0, decode_rows)});
     }
+    const auto planes = [](const auto& l) { return l.front().w->form->layout == Layout::planes; };
+    const bool any_planes =
+        std::any_of(launches.begin(), launches.end(), planes);  // those wait, and are waited for
     // Few rows of groups of 16 copy x by way of the first-level cache: not beside others.
     const auto by_row = [&](const MatMulCall& c) { return multiplies_by_row(c, stream.device().facts()); };
     const auto leads = [&](const auto& l) { return l.front().w->form->group == 16 && !by_row(l.front()); };
     std::stable_partition(launches.begin(), launches.end(), leads);
     for (size_t i = 0; i < launches.size(); ++i) {
       auto& first = launches[i].front();
-      first.beside_previous = i > 0 && !leads(launches[i]) && !first.add;
-      first.next_beside = i + 1 < launches.size();
-      if (by_row(first))
+      first.beside_previous = i > 0 && !any_planes && !leads(launches[i]) && !first.add;
+      first.next_beside = i + 1 < launches.size() && !any_planes;
+      if (planes(launches[i]))
+        matmul_planes(kernels, stream, launches[i]);
+      else if (by_row(first))
         matmul_row(kernels, stream, launches[i]);
       else
         matmul_few(kernels, stream, launches[i]);
@@ -67,11 +73,14 @@ void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> 
 std::vector<Variant> product_variants(const DeviceFacts& device, std::span<const MatMulCall> calls,
                                       bool prompt) {
   std::vector<Variant> variants;
-  for (const auto& c : calls)
-    for (auto& v : multiplies_by_row(c, device)
+  for (const auto& c : calls) {
+    for (auto& v : c.w->form->layout == Layout::planes
+                       ? matmul_planes_variants(*c.w->form, c.up != nullptr, c.alone)
+                   : multiplies_by_row(c, device)
                        ? matmul_row_variants(*c.w->form, c.w->rows, c.w->cols, c.up != nullptr, device)
                        : matmul_few_variants(*c.w->form, c.w->rows, c.w->cols, c.up != nullptr, device))
       variants.push_back(std::move(v));
+  }
   if (prompt)
     for (auto& v : matmul_many_variants(device.capability, calls)) variants.push_back(std::move(v));
   return variants;

@@ -48,6 +48,10 @@ constexpr Form kForms[] = {
   {"int4_g128", Layout::blocks, 128, 4, 0, Levels::none, 128, Scales::half_zero},
   {"int8_g32", Layout::blocks, 128, 8, 0, Levels::none, 32, Scales::half_zero},
   {"int8_g128", Layout::blocks, 128, 8, 0, Levels::none, 128, Scales::half_zero},
+  {.name = "bcq1_g128", .layout = Layout::planes, .chunk = 128, .bits = 1, .group = 128},
+  {.name = "bcq2_g128", .layout = Layout::planes, .chunk = 128, .bits = 2, .group = 128},
+  {.name = "bcq3_g128", .layout = Layout::planes, .chunk = 128, .bits = 3, .group = 128},
+  {.name = "bcq4_g128", .layout = Layout::planes, .chunk = 128, .bits = 4, .group = 128},
   {"e4m3_g128", Layout::blocks, 128, 8, 0, Levels::e4m3, 128, Scales::single},
 };
 // clang-format on
@@ -147,6 +151,35 @@ void pack_rows_plain(const Form& f, CodecId codec, const std::byte* file_rows, i
   }
 }
 
+// From BlockBcq: f16 alphas, an f32 bias, planes of 16 bytes.
+void pack_planes(const Form& f, const std::byte* file_rows, int64_t rows, int64_t cols, int64_t first,
+                 int64_t last, std::byte* packed) {
+  const int64_t blocks = cols / f.chunk, file_bytes = 18 * f.bits + 4;
+  std::memset(packed, 0, size_t((last - first) * blocks * f.block_bytes()));
+  for (int64_t row = first * 8; row < std::min(last * 8, rows); ++row)
+    for (int64_t block = 0; block < blocks; ++block) {
+      const std::byte* from = file_rows + (row * blocks + block) * file_bytes;
+      std::byte* to = packed + ((row / 8 - first) * blocks + block) * f.block_bytes();
+      const int64_t r = row % 8;
+      for (int64_t i = 0; i < f.bits; ++i) {
+        std::memcpy(to + (i * 8 + r) * 16, from + 2 * f.bits + 4 + 16 * i, 16);
+        std::memcpy(to + 128 * f.bits + (i * 8 + r) * 2, from + 2 * i, 2);
+      }
+      std::memcpy(to + 144 * f.bits + r * 4, from + 2 * f.bits, 4);
+    }
+}
+float plane_value(const Form& f, const std::byte* packed, int64_t cols, int64_t row, int64_t col) {
+  const std::byte* block = packed + (row / 8 * (cols / f.chunk) + col / f.chunk) * f.block_bytes();
+  const int64_t r = row % 8, c = col % f.chunk;
+  float sum = 0, bias;
+  for (int64_t i = 0; i < f.bits; ++i) {
+    const float alpha = f16_to_float(load16(block + 128 * f.bits + (i * 8 + r) * 2));
+    sum += int(block[(i * 8 + r) * 16 + c / 8]) >> (c % 8) & 1 ? alpha : -alpha;
+  }
+  std::memcpy(&bias, block + 144 * f.bits + r * 4, sizeof bias);
+  return sum + bias;
+}
+
 // Room behind a matrix for the scales that products apply to sums.
 uint64_t scale_bytes(const Form& f, int64_t rows, int64_t cols) {
   if (f.levels != Levels::e4m3) return 0;
@@ -182,7 +215,10 @@ int Form::row_scale_bytes() const {
   return scales == Scales::bytes_min || scales == Scales::nibbles_min ? 4 : 0;
 }
 
-int Form::block_bytes() const { return layout == Layout::blocks ? BlockMap(*this).bytes : 8 * chunk * 2; }
+int Form::block_bytes() const {
+  if (layout == Layout::planes) return 144 * bits + 32;
+  return layout == Layout::blocks ? BlockMap(*this).bytes : 8 * chunk * 2;
+}
 
 std::vector<std::string> Form::defines() const {
   return {fmt::format("FORM_LAYOUT={}", int(layout)), fmt::format("FORM_CHUNK={}", chunk),
@@ -213,9 +249,8 @@ const Form* form_of(CodecId codec) {
 }
 
 size_t packed_bytes(const Form& f, int64_t rows, int64_t cols) {
-  const auto bytes = f.layout == Layout::blocks
-                         ? ceil_div(rows, 8) * ceil_div(cols, f.chunk) * f.block_bytes()
-                         : round_up(rows, 8) * cols * 2;  // kernels read whole groups of rows
+  const auto bytes = f.in_blocks() ? ceil_div(rows, 8) * ceil_div(cols, f.chunk) * f.block_bytes()
+                                   : round_up(rows, 8) * cols * 2;  // kernels read whole groups of rows
   return size_t(round_up(bytes, 256));
 }
 
@@ -231,6 +266,7 @@ uint64_t device_matrix_bytes(CodecId codec, int64_t rows, int64_t cols, int64_t 
 
 void pack_row_groups(const Form& f, CodecId codec, const std::byte* file_rows, int64_t rows, int64_t cols,
                      int64_t first, int64_t last, std::byte* packed) {
+  if (f.layout == Layout::planes) return pack_planes(f, file_rows, rows, cols, first, last, packed);
   if (f.layout != Layout::blocks)
     return pack_rows_plain(f, codec, file_rows, rows, cols, first, last, packed);
   const BlockMap map(f);
@@ -324,6 +360,7 @@ float packed_value(const Form& f, const std::byte* packed, int64_t rows, int64_t
                    int64_t col) {
   assert(row < rows && col < cols);
   static_cast<void>(rows);
+  if (f.layout == Layout::planes) return plane_value(f, packed, cols, row, col);
   if (f.layout == Layout::blocks) {
     const Parts p = parts_of(f, packed, cols, row, col);
     return p.scale * p.q + p.min;
@@ -397,7 +434,7 @@ DeviceMatrix MatrixPacker::pack(const codecs::StoredWeight& weight, Address to) 
 
   const int64_t groups = ceil_div(weight.rows, 8);
   const auto group_bytes =
-      f.layout == Layout::blocks ? ceil_div(weight.cols, f.chunk) * f.block_bytes() : 8 * weight.cols * 2;
+      f.in_blocks() ? ceil_div(weight.cols, f.chunk) * f.block_bytes() : 8 * weight.cols * 2;
   const int64_t groups_per_slice = int64_t(half_bytes_) / group_bytes;
   if (groups_per_slice == 0)
     fail(ErrorKind::unsupported, "a matrix of {} columns: eight rows pass the {} bytes of the staging buffer",
@@ -430,7 +467,7 @@ DeviceMatrix MatrixPacker::pack(const codecs::StoredWeight& weight, Address to) 
         }
       });
       const int64_t end =
-          f.layout == Layout::blocks ? last * group_bytes : std::min(last * 8, weight.rows) * weight.cols * 2;
+          f.in_blocks() ? last * group_bytes : std::min(last * 8, weight.rows) * weight.cols * 2;
       upload(matrix.piece(piece) + uint64_t(first * group_bytes), size_t(end - first * group_bytes));
     }
   }
@@ -464,7 +501,7 @@ void unpack_rows(KernelCache& kernels, Stream& stream, const UnpackedRows& u, bo
                  bool beside_previous) {
   const DeviceMatrix& w = *u.w;
   const bool beside = beside_previous && overlap_previous;
-  assert(w.form->layout != Layout::blocks || u.row0 % 8 == 0);
+  assert(!w.form->in_blocks() || u.row0 % 8 == 0);
   assert(!u.other || (u.other->form == w.form && u.other->cols == w.cols));
   // Registers of a block beside one of matmul_many: one per multiprocessor, less a few where a block of the
   // unpacking before this one may still wait; alone: all its threads.

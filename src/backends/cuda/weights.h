@@ -18,7 +18,9 @@
 
 namespace cairn::cuda {
 
-enum class Layout : uint8_t { bf16_rows, f16_rows, blocks };
+// planes: blocks of 8 rows by 128 columns for matmul_lookup.cu: signs [planes][8 rows][128 columns / 8]
+// bytes, alphas f16 [planes][8], biases f32 [8].
+enum class Layout : uint8_t { bf16_rows, f16_rows, blocks, planes };
 
 // How a group of weights is scaled; q is the code less Form::zero, or the code's level.
 enum class Scales : uint8_t {
@@ -51,9 +53,10 @@ struct Form {
   int group = 0;  // columns that share a scale: 16, 32, or >= the chunk's 128 or 256
   Scales scales{};
 
-  int section_scale_bytes() const;           // of one row and 128 columns
-  int row_scale_bytes() const;               // of one row and chunk
-  int block_bytes() const;                   // multiple of 16
+  int section_scale_bytes() const;  // of one row and 128 columns
+  int row_scale_bytes() const;      // of one row and chunk
+  int block_bytes() const;          // multiple of 16
+  bool in_blocks() const { return layout == Layout::blocks || layout == Layout::planes; }
   std::vector<std::string> defines() const;  // for the kernels
 };
 std::span<const Form> forms();

@@ -69,6 +69,37 @@ extern "C" __global__ void __launch_bounds__(256, 4)
       now = next, item += step;
     }
   }
+#elif FORM_LAYOUT == 3
+  // Planes of signs: a warp at a time 8 rows by 128 columns, a lane 32 columns of a row.
+  const int lane = int(threadIdx.x) & 31, row = lane >> 2, quarter = lane & 3;
+  const u32 across = u32(cols / 128), items = across * u32((rows + 7) / 8), all = other ? 2 * items : items;
+  for (u32 item = blockIdx.x * 8 + (threadIdx.x >> 5); item < all; item += gridDim.x * 8) {
+    const bool second = item >= items;
+    const u32 index = second ? item - items : item, group = index / across, at = index % across;
+    const u8* block = (second ? other : w) + ((row0 / 8 + group) * i64(across) + at) * (144 * FORM_BITS + 32);
+    u32 signs[FORM_BITS], alpha[FORM_BITS];
+#pragma unroll
+    for (int i = 0; i < FORM_BITS; ++i) {
+      signs[i] = ~*reinterpret_cast<const u32*>(block + (i * 8 + row) * 16 + quarter * 4);
+      alpha[i] = __float_as_uint(
+          from_f16(*reinterpret_cast<const f16*>(block + 128 * FORM_BITS + (i * 8 + row) * 2)));
+    }
+    const float bias = *reinterpret_cast<const float*>(block + 144 * FORM_BITS + row * 4);
+    if (i64(group) * 8 + row >= rows) continue;
+    bf16* to = (second ? other_y : y) + (i64(group) * 8 + row) * cols + i64(at) * 128 + quarter * 32;
+    const auto value = [&](int e) {
+      float sum = 0;
+#pragma unroll
+      for (int i = 0; i < FORM_BITS; ++i)
+        sum += __uint_as_float(alpha[i] ^ ((signs[i] << (31 - e)) & 0x80000000u));
+      return sum + bias;
+    };
+#pragma unroll
+    for (int e = 0; e < 32; e += 8)
+      *reinterpret_cast<uint4*>(to + e) =
+          make_uint4(to_bf16x2(value(e), value(e + 1)), to_bf16x2(value(e + 2), value(e + 3)),
+                     to_bf16x2(value(e + 4), value(e + 5)), to_bf16x2(value(e + 6), value(e + 7)));
+  }
 #else
   // A thread at a time: 8 columns of a row.
   const i64 items = rows * cols / 8, all = other ? 2 * items : items;
