@@ -54,7 +54,9 @@ Parts cut_by_lane(const Program& whole) {
     for (Value v : used.out) made_in[size_t(v.id)] = int32_t(result.turns.size()) - 1;
     if (int32_t* slot = slot_of(instruction.operation)) {
       int32_t& owner = slot_part[size_t(*slot)];
-      if (owner >= 0 && owner != index)
+      // An encoder's layers share a slot, and each writes it before it reads it.
+      const bool writes = std::holds_alternative<KvWrite>(instruction.operation);
+      if (owner >= 0 && owner != index && !writes)
         fail(ErrorKind::invalid_argument,
              "{}: instruction {} reads cache slot {} on lane {}, but lane {} writes it", whole.model,
              instruction.name, *slot, instruction.lane, result.parts[size_t(owner)].lane);

@@ -229,6 +229,12 @@ TEST(LowRank, FoldersComputeWithTheProductOfTheirFactors) {
   }
 }
 
+TEST(LowRank, EncodersKeepTheirPooling) {
+  const TemporaryFolder folder;
+  factorise(models::testing::goldens_folder() / "encoders/bert", folder.path() / "low", "0.6");
+  EXPECT_EQ(models::open_model(folder.path() / "low").pooling, models::Pooling::cls);
+}
+
 TEST(LowRank, WholeMatricesStayAsTheyAre) {
   const auto model = models::testing::goldens_folder() / "encoders/bert";
   const TemporaryFolder folder;

@@ -352,6 +352,11 @@ class Folder {
              error.message());
       fs::permissions(partial_ / name, fs::perms::owner_write, fs::perm_options::add, error);
     }
+    // How an encoder's rows become an embedding (models/pooling.h).
+    if (const auto pooling = source_folder() / "1_Pooling/config.json"; fs::exists(pooling)) {
+      fs::create_directories(partial_ / "1_Pooling");
+      fs::copy_file(pooling, partial_ / "1_Pooling/config.json", fs::copy_options::overwrite_existing);
+    }
   }
 
   const models::Model& model_;
