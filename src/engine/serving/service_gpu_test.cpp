@@ -131,7 +131,10 @@ TEST_F(ServiceOnGpu, SameBytesAloneAndInABatch) {
   o.store.folder = folder;
   ServiceStats stats;
   expect_same(served(model, requests, o), expected, "with a store");
-  expect_same(served(model, requests, o, &stats), expected, "from disk");
+  // A page is taken from disk when its folder has been read in time and reading is thought to be sooner than
+  // computing: on a busy machine not always at the first try.
+  for (int i = 0; i < 5 && stats.store.loaded_pages == 0; ++i)
+    expect_same(served(model, requests, o, &stats), expected, "from disk");
   EXPECT_GT(stats.store.loaded_pages, 0);
   EXPECT_GT(stats.reused_tokens, 0u);
   std::filesystem::remove_all(folder);
