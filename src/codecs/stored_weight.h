@@ -43,8 +43,8 @@ struct StoredWeight {
   // Not null: codes, scales and zeros are tensors of their own and `codec` is what their rows are made into.
   // Then no row lies in memory as its codec says: stored_rows() makes it.
   std::shared_ptr<const SplitLayout> split = {};
-  // Not null: the pieces are elements of a group in DFloat11, `data` their signs and mantissas, and `codec` is
-  // bf16.
+  // Not null: the pieces are elements of a group in DFloat11, `data` their signs and mantissas, and `codec`
+  // is bf16.
   std::shared_ptr<const Df11Group> group = {};
 
   // Whether rows lie in memory as the codec says; else stored_rows() makes them.

@@ -47,8 +47,8 @@ struct EngineOptions {
   // Layers that the GPU computes (the last ones), and of how many of them the CPU computes the routed experts
   // (the first ones); absent: as planned.
   std::optional<int64_t> gpu_layers, cpu_expert_layers;
-  // The weights of so many layers, the first ones, stay in page-locked host memory and are copied to the GPU in
-  // every step; bf16 and DFloat11.
+  // The weights of so many layers, the first ones, stay in page-locked host memory and are copied to the GPU
+  // in every step; bf16 and DFloat11.
   int64_t offload_weights = 0;
   std::function<void(const backends::LoadProgress&)> on_load;
   cpu::PackedFolder packed;  // where packed weights are kept for later starts; by default nowhere

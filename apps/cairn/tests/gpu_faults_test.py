@@ -110,12 +110,12 @@ class Faults(GpuTest):
         self.refuse_gpu(5, ["sm_90a", "newer CUDA toolkit"], nvrtc="newest=89")
 
     def test_kernel_does_not_compile(self):
-        self.refuse_gpu(4, ["matmul_few.cu", "FORM_BITS=8", "does not compile for sm_90a", "what the fake does not like",
-                            "failed.log"], nvrtc="fail=matmul_few.cu")
+        self.refuse_gpu(4, ["matmul_row.cu", "FORM_BITS=8", "does not compile for sm_90a", "what the fake does not like",
+                            "failed.log"], nvrtc="fail=matmul_row.cu")
         log = (self.folder / "cache/kernels/failed.log").read_text()
-        self.assertIn("matmul_few.cu FORM_LAYOUT", log)
+        self.assertIn("matmul_row.cu FORM_LAYOUT", log)
         self.assertIn("what the fake does not like", log)
-        self.fall_back(["matmul_few.cu", "does not compile for sm_90a"], nvrtc="fail=matmul_few.cu")
+        self.fall_back(["matmul_row.cu", "does not compile for sm_90a"], nvrtc="fail=matmul_row.cu")
 
     def test_kernel_is_not_taken(self):
         self.refuse_gpu(7, ["loading", ".cu", "kernel image is invalid"], cuda="module=200")

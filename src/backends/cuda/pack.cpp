@@ -4,6 +4,7 @@
 
 #include "backends/cuda/attention.h"
 #include "backends/cuda/matmul_few.h"
+#include "backends/cuda/matmul_row.h"
 
 namespace cairn::cuda {
 namespace {
@@ -83,8 +84,11 @@ std::vector<Variant> pack_variants(int capability) {
       for (const Form& form : forms())
         for (const auto& [rows, cols] : matrices)
           for (const bool gated : {false, true})
-            if (!gated || rows == s.inner)
+            if (!gated || rows == s.inner) {
               for (auto& v : matmul_few_variants(form, rows, cols, gated, facts)) add(std::move(v));
+              if (!has_matmul_row(form, cols, facts)) continue;
+              for (auto& v : matmul_row_variants(form, rows, cols, gated, facts)) add(std::move(v));
+            }
       const kv::KvConfig cache{.layers = 1,
                                .kv_heads = s.kv_heads,
                                .head_dim_k = s.head_dim,

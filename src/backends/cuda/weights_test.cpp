@@ -85,8 +85,7 @@ TEST(DeviceForms, CoverEveryCodecThatDecodesToWeights) {
   for (const auto& codec : codecs::all_codecs()) {
     const bool integers = codec.id >= codecs::CodecId::f64 && codec.id <= codecs::CodecId::i64;
     const bool scaled_elsewhere = codec.id == codecs::CodecId::e4m3;
-    EXPECT_EQ(form_of(codec.id) != nullptr,
-              codec.decode != nullptr && !integers && !scaled_elsewhere)
+    EXPECT_EQ(form_of(codec.id) != nullptr, codec.decode != nullptr && !integers && !scaled_elsewhere)
         << codec.name;
   }
 }

@@ -1,7 +1,7 @@
-// A group of weights in DFloat11 (codecs/df11.h) as bf16. Blocks of threads take blocks of 4096 bytes of codes
-// in turns, each thread 8 bytes: it counts the codes that begin there, a sum over the threads before it tells
-// where its elements go, and it decodes them into shared memory. Then all threads join exponents with signs and
-// mantissas, eight neighbours each. Tables give up to three codes at once.
+// A group of weights in DFloat11 (codecs/df11.h) as bf16. Blocks of threads take blocks of 4096 bytes of
+// codes in turns, each thread 8 bytes: it counts the codes that begin there, a sum over the threads before it
+// tells where its elements go, and it decodes them into shared memory. Then all threads join exponents with
+// signs and mantissas, eight neighbours each. Tables give up to three codes at once.
 //   TABLE_BITS  of the first look-up
 //   RESIDENT    blocks of threads on a multiprocessor at least
 //   AHEAD       1: signs and mantissas are loaded before decoding begins
@@ -54,12 +54,13 @@ DEVICE uint2 join(u32 exponents, u32 signs) {
   return {__byte_perm(low, high, 0x5140), __byte_perm(low, high, 0x7362)};
 }
 
-// tables: u32 [2^TABLE_BITS], up to three exponents, in bits 24..25 how many and from bit 26 on their bits; u16
-// [2^TABLE_BITS], how many, and bits 2..5, 6..9 and 10..13 those of the first, of two, of all; luts. codes: 16
-// bytes more than whole blocks; gaps: one more. Element 0 of sign_mantissa and out: at a multiple of 16 bytes.
+// tables: u32 [2^TABLE_BITS], up to three exponents, in bits 24..25 how many and from bit 26 on their bits;
+// u16 [2^TABLE_BITS], how many, and bits 2..5, 6..9 and 10..13 those of the first, of two, of all; luts.
+// codes: 16 bytes more than whole blocks; gaps: one more. Element 0 of sign_mantissa and out: at a multiple
+// of 16 bytes.
 extern "C" __global__ void __launch_bounds__(512, RESIDENT)
-    decode_df11(const uint2* codes, const u8* gaps, const u32* positions, const uint4* tables, i32 luts_tables,
-                const u8* sign_mantissa, bf16* out, i32 blocks) {
+    decode_df11(const uint2* codes, const u8* gaps, const u32* positions, const uint4* tables,
+                i32 luts_tables, const u8* sign_mantissa, bf16* out, i32 blocks) {
   extern __shared__ __align__(16) u8 shared[];
   __shared__ u32 warp_sums[kThreads / 32];
   const u32* const symbols = (const u32*)shared;
@@ -104,8 +105,7 @@ extern "C" __global__ void __launch_bounds__(512, RESIDENT)
       u32 n = entry & 3;
       const u32 after = p + (entry >> 10);
       // Of those that end behind the chunk only the ones that begin in it.
-      if (after > 64)
-        n = min(n, 1 + u32(p + (entry >> 2 & 15) < 64) + u32(p + (entry >> 6 & 15) < 64));
+      if (after > 64) n = min(n, 1 + u32(p + (entry >> 2 & 15) < 64) + u32(p + (entry >> 6 & 15) < 64));
       count += n;
       p = after;
     }

@@ -1,20 +1,22 @@
-// y = x w^T with weights in planes of signs (codecs/bcq.h), for rows that extend answers: sums of four neighbouring
-// elements of x under all 16 signs are tabulated in shared memory, and four signs of a weight row look one up
-// (LUT-GEMM, arXiv 2206.09557). Nothing is unpacked or multiplied but one sum per plane and 128 columns.
+// y = x w^T with weights in planes of signs (codecs/bcq.h), for rows that extend answers: sums of four
+// neighbouring elements of x under all 16 signs are tabulated in shared memory, and four signs of a weight
+// row look one up (LUT-GEMM, arXiv 2206.09557). Nothing is unpacked or multiplied but one sum per plane and
+// 128 columns.
 //
-// A lane owns a row of w. A table of 16 floats has each of its entries in a bank of its own, so that 32 lanes never
-// conflict, whatever they look up: one cycle per 128 signs. (Tables of 256 entries for 8 elements, as the paper has them,
-// are looked up half as often per second on an H200, 3.6 against 6.6 T/s, and take 8 times the work per element to
-// build.) Of two or four rows of x entries are pairs.
+// A lane owns a row of w. A table of 16 floats has each of its entries in a bank of its own, so that 32 lanes
+// never conflict, whatever they look up: one cycle per 128 signs. (Tables of 256 entries for 8 elements, as
+// the paper has them, are looked up half as often per second on an H200, 3.6 against 6.6 T/s, and take 8
+// times the work per element to build.) Of two or four rows of x entries are pairs.
 //
-// Order of sums, the same for every number of rows of x and every tiling: K is cut into PARTS parts of whole blocks of
-// 128 columns; within a block four columns at a time, ascending, plane by plane; parts are added in order.
+// Order of sums, the same for every number of rows of x and every tiling: K is cut into PARTS parts of whole
+// blocks of 128 columns; within a block four columns at a time, ascending, plane by plane; parts are added in
+// order.
 //
 // Bound: shared memory, one look-up a cycle; with one row of x about what reading the weights takes.
 // Reference: double on the CPU (matmul_lookup_gpu_test.cpp).
 //
-// Macros: PLANES 1 to 4; TOKENS 1, 2 or 4 rows of x; SETS of 32 rows of w that a warp walks; PARTS warps side by side
-// along K; GATED: set 0 is w, set 1 up; MIN_BLOCKS per multiprocessor.
+// Macros: PLANES 1 to 4; TOKENS 1, 2 or 4 rows of x; SETS of 32 rows of w that a warp walks; PARTS warps side
+// by side along K; GATED: set 0 is w, set 1 up; MIN_BLOCKS per multiprocessor.
 #include "planes.cuh"
 
 constexpr int kPairs = TOKENS == 4 ? 2 : 1;  // of rows of x that share a look-up's address
@@ -57,8 +59,8 @@ DEVICE Halves halves_of(uint2 x) {
 
 extern __shared__ __align__(256) u8 shared[];
 
-// Table `lane` of the warp's 32, which begin at shared + tables. Runs of 16 bytes are exchanged so that eight lanes that
-// store side by side, and so whole tables apart, meet all banks.
+// Table `lane` of the warp's 32, which begin at shared + tables. Runs of 16 bytes are exchanged so that eight
+// lanes that store side by side, and so whole tables apart, meet all banks.
 DEVICE void store_tables(u32 tables, int lane, const Halves (&of)[TOKENS]) {
 #pragma unroll
   for (int pair = 0; pair < kPairs; ++pair) {
@@ -83,10 +85,10 @@ DEVICE void store_tables(u32 tables, int lane, const Halves (&of)[TOKENS]) {
 // Adds the entries of tables 8 t to 8 t + 7 that the nibbles of word t name.
 DEVICE void look_up(u32 word, int t, u32 tables, float (&sum)[TOKENS]) {
   // Offsets of the entries, a byte each: of even and of odd nibbles, where store_tables put them.
-  const u32 even = TOKENS == 1 ? ((word << 2) & 0x3c3c3c3cu) ^ 0x30201000u
-                               : ((word << 3) & 0x78787878u) ^ 0x60402000u;
-  const u32 odd = TOKENS == 1 ? ((word >> 2) & 0x3c3c3c3cu) ^ 0x30201000u
-                              : ((word >> 1) & 0x78787878u) ^ 0x70503010u;
+  const u32 even =
+      TOKENS == 1 ? ((word << 2) & 0x3c3c3c3cu) ^ 0x30201000u : ((word << 3) & 0x78787878u) ^ 0x60402000u;
+  const u32 odd =
+      TOKENS == 1 ? ((word >> 2) & 0x3c3c3c3cu) ^ 0x30201000u : ((word >> 1) & 0x78787878u) ^ 0x70503010u;
 #pragma unroll
   for (int j = 0; j < 8; ++j) {
     // The lowest byte of `tables` is 0: one instruction puts the offset there.
@@ -128,7 +130,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
   }
   release_next();
   wait_for_previous();
-  const auto load_x = [&](int block, uint2 (&x)[TOKENS]) {
+  const auto load_x = [&](int block, uint2(&x)[TOKENS]) {
 #pragma unroll
     for (int i = 0; i < TOKENS; ++i)
       x[i] = token0 + i < p.m ? *reinterpret_cast<const uint2*>(p.x + i64(token0 + i) * p.cols +

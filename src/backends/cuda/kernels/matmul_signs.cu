@@ -1,13 +1,13 @@
-// y = x w^T with weights in planes of signs (codecs/bcq.h), for up to 64 rows that extend answers and more: each plane's
-// signs are made +-1 in bf16 and multiplied on the tensor cores, its sums of 128 columns scaled in f32. For more than
-// one row of x this beats looking sums up (matmul_lookup.cu).
+// y = x w^T with weights in planes of signs (codecs/bcq.h), for up to 64 rows that extend answers and more:
+// each plane's signs are made +-1 in bf16 and multiplied on the tensor cores, its sums of 128 columns scaled
+// in f32. For more than one row of x this beats looking sums up (matmul_lookup.cu).
 //
-// A block of 8 rows by 128 columns has a word of 32 columns for each lane: lane 4 g + t holds row g, columns 32 t to
-// 32 t + 31, and columns c and c + 16 of them are a pair of the operand, one shift and one LOP3 away.
+// A block of 8 rows by 128 columns has a word of 32 columns for each lane: lane 4 g + t holds row g, columns
+// 32 t to 32 t + 31, and columns c and c + 16 of them are a pair of the operand, one shift and one LOP3 away.
 //
-// Order of sums, the same for every number of rows of x and every tiling: K is cut into PARTS parts of whole blocks of
-// 128 columns; a plane's product of a block is one chain of eight m16n8k16; planes and blocks ascend; parts are added in
-// order.
+// Order of sums, the same for every number of rows of x and every tiling: K is cut into PARTS parts of whole
+// blocks of 128 columns; a plane's product of a block is one chain of eight m16n8k16; planes and blocks
+// ascend; parts are added in order.
 //
 // Bound: making the operands (two integer instructions for 64 signs) and memory.
 // Reference: double on the CPU (matmul_lookup_gpu_test.cpp).
@@ -38,7 +38,8 @@ struct RowScales {
 DEVICE RowScales load_scales(const u8* block, int row) {
   RowScales s;
 #pragma unroll
-  for (int i = 0; i < PLANES; ++i) s.alpha[i] = *reinterpret_cast<const u16*>(block + kAlphas + (i * 8 + row) * 2);
+  for (int i = 0; i < PLANES; ++i)
+    s.alpha[i] = *reinterpret_cast<const u16*>(block + kAlphas + (i * 8 + row) * 2);
   s.bias = *reinterpret_cast<const float*>(block + kBiases + row * 4);
   return s;
 }
@@ -98,7 +99,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
 #pragma unroll
     for (int n = 0; n < kTokenTiles; ++n) {
       const int token = token0 + 8 * n + (lane >> 2);
-      const uint4* from = reinterpret_cast<const uint4*>(p.x + i64(token) * p.cols + i64(block) * kColumns + 32 * t);
+      const uint4* from =
+          reinterpret_cast<const uint4*>(p.x + i64(token) * p.cols + i64(block) * kColumns + 32 * t);
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const uint4 zero = make_uint4(0, 0, 0, 0), a = token < p.m ? from[h] : zero,
@@ -118,7 +120,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
     for (int tile = 0; tile < 2 * SETS; ++tile) {
       const Signs upper = next[2 * tile], lower = next[2 * tile + 1];
       const u8 *const upper_block = place(2 * tile, block), *const lower_block = place(2 * tile + 1, block);
-      const RowScales above = load_scales(upper_block, lane >> 2), below = load_scales(lower_block, lane >> 2);
+      const RowScales above = load_scales(upper_block, lane >> 2),
+                      below = load_scales(lower_block, lane >> 2);
       if (block + 1 < end) {
         next[2 * tile] = load_signs(upper_block + kBlockBytes, lane);
         next[2 * tile + 1] = load_signs(lower_block + kBlockBytes, lane);
@@ -157,8 +160,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, MIN_BLOCKS)
     for (int n = 0; n < kTokenTiles; ++n) {
 #pragma unroll
       for (int j = 0; j < 4; ++j)
-        partials[(part * TOKENS + 8 * n + 2 * t + j % 2) * SETS * 32 + 16 * tile + 8 * (j / 2) + (lane >> 2)] =
-            total[tile][n][j];
+        partials[(part * TOKENS + 8 * n + 2 * t + j % 2) * SETS * 32 + 16 * tile + 8 * (j / 2) +
+                 (lane >> 2)] = total[tile][n][j];
     }
   }
   __syncthreads();
