@@ -43,7 +43,7 @@ models::Model offloaded(models::Model model, int64_t layers) {
 
 Engine::Engine(models::Model model, const EngineOptions& options)
     : model_(offloaded(with_low_rank(std::move(model), options), options.offload_weights)),
-      program_(options.fuse ? program::fuse(model_.program) : program::expand(model_.program)),
+      program_(as_run(model_, options)),
       memory_(plan_memory(model_, options, gpu_)),
       pool_(options.threads) {
   try {
@@ -57,7 +57,7 @@ Engine::Engine(models::Model model, const EngineOptions& options)
     kv_.reset();
     EngineOptions on_cpu = options;
     on_cpu.place = Place::cpu;
-    program_ = options.fuse ? program::fuse(model_.program) : program::expand(model_.program);
+    program_ = as_run(model_, on_cpu);
     memory_ = plan_memory(model_, on_cpu, gpu_);
     memory_.why = said.substr(0, said.find('\n'));
     gpu_.reset();

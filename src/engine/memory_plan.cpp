@@ -58,10 +58,6 @@ PlaceNeeds needs_on_cpu(const models::Model& model, const EngineOptions& options
   return needs;
 }
 
-program::Program as_run(const models::Model& model, const EngineOptions& options) {
-  return options.fuse ? program::fuse(model.program) : program::expand(model.program);
-}
-
 PlaceNeeds needs_on_gpu(const models::Model& model, const EngineOptions& options, const GpuBudget& gpu) {
   PlaceNeeds needs;
   needs.kv_form = options.kv_form.value_or(options.exact ? kv::KvForm::f32 : kv::KvForm::bf16);
@@ -210,7 +206,7 @@ ModelSizes sizes_of(const models::Model& model, const EngineOptions& options, co
   const auto kv =
       kv_config(model, program.kv.size(), shape.gpu_form, options.page_tokens, shape.cache_tokens);
   sizes.gpu_work_space = cuda::executor_needs(as_run(model, options), model.weights, kv, shape.bounds,
-                                              {options.exact, options.sequences}, shape.gpu)
+                                              {options.exact}, shape.gpu)
                              .scratch +
                          kGpuReserve;
   sizes.cpu_work_space =
@@ -372,6 +368,10 @@ void check_options(const models::Model& model, const EngineOptions& options) {
 }
 
 }  // namespace
+
+program::Program as_run(const models::Model& model, const EngineOptions& options) {
+  return options.fuse ? program::fuse(model.program) : program::expand(model.program);
+}
 
 int64_t step_logits(const models::Model& model, const EngineOptions& options, int64_t step_tokens) {
   return model.encoder() ? step_tokens : options.step_logits;

@@ -99,6 +99,8 @@ MemoryPlan plan_memory(const models::Model&, const EngineOptions&, std::unique_p
 // For a GPU that is described, and host memory that is read at that speed: needs neither.
 MemoryPlan plan_memory(const models::Model&, const EngineOptions&, const GpuBudget&, double cpu_bytes_per_s);
 
+// The program as executors get it.
+program::Program as_run(const models::Model&, const EngineOptions&);
 // The rows of scores that a step may ask for; an encoder has none, and gives all rows of its texts.
 int64_t step_logits(const models::Model&, const EngineOptions&, int64_t step_tokens);
 
