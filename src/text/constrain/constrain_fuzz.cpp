@@ -2,6 +2,7 @@
 // compiling works or throws Error; what compiles has masks that are what accept() does, and texts that it
 // made are texts that it reads.
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -22,8 +23,10 @@ const testing::PieceTokenizer& tokenizer() {
   return made;
 }
 
-void check(bool holds) {
-  if (!holds) std::abort();
+void check(bool holds, int line = __builtin_LINE()) {
+  if (holds) return;
+  std::fprintf(stderr, "the check in line %d does not hold\n", line);
+  std::abort();
 }
 
 }  // namespace

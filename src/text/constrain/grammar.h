@@ -55,7 +55,7 @@ class GrammarCompiler {
   // of the tokenizer, those tokens are meant; other special tokens may come in the free text, as in any
   // answer.
   struct Tagged {
-    std::string begin;  // not empty
+    std::string begin;  // not empty, and without tokens that end an answer
     GrammarSource body;
     std::string end;
   };

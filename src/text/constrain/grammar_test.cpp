@@ -434,6 +434,15 @@ TEST_F(Constrain, TaggedTextIsFreeUntilATagBegins) {
                 ErrorKind::unsupported)
                 .find("tag 0: #/not"),
             std::string::npos);
+
+  // No answer goes on after a token that ends it, so that nothing can begin with one.
+  EXPECT_NE(error_of(
+                [&] {
+                  return compiler.tagged({{"a<|end|>", integer, ""}}, true, true);
+                },
+                ErrorKind::invalid_argument)
+                .find("tag 0: what begins it, \"a<|end|>\", holds the token \"<|end|>\""),
+            std::string::npos);
 }
 
 TEST_F(Constrain, GrammarMaskOnLogits) {

@@ -112,6 +112,7 @@ RuleId add_tagged(Syntax& syntax, const Tokenizer& tokenizer,
   if (tags.size() > kMostTags)
     fail(ErrorKind::invalid_argument, "there are {} tags; at most {} are read", tags.size(), kMostTags);
   const SpecialTexts special(tokenizer);
+  const auto& ends = tokenizer.special().end_of_turn;
   std::vector<std::vector<Letter>> beginnings;
   std::vector<RuleId> rules;  // of body and end
   std::map<std::pair<int, std::string>, RuleId> bodies;
@@ -120,6 +121,13 @@ RuleId add_tagged(Syntax& syntax, const Tokenizer& tokenizer,
     const auto& tag = tags[t];
     if (tag.begin.empty()) fail(ErrorKind::invalid_argument, "tag {}: the text that begins it is empty", t);
     beginnings.push_back(special.letters(tag.begin));
+    for (const Letter letter : beginnings.back())
+      if (std::find(ends.begin(), ends.end(), letter - kFirstToken) != ends.end())
+        fail(ErrorKind::invalid_argument,
+             "tag {}: what begins it, \"{}\", holds the token \"{}\", which ends every answer: none could go "
+             "on "
+             "after it",
+             t, tag.begin, tokenizer.piece(letter - kFirstToken));
     letters += beginnings.back().size();
     if (letters > kMostLetters) fail(ErrorKind::invalid_argument, "the beginnings of tags are too long");
     const auto [body, fresh] = bodies.try_emplace({int(tag.body.kind), tag.body.text}, -1);
