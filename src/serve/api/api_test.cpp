@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <future>
 #include <set>
 
 #include "serve/api/api_testing.h"
@@ -246,6 +247,66 @@ TEST(Api, ModelsHealthMetricsAndDescription) {
   EXPECT_EQ(view["model"], "stories");
   EXPECT_GT(view["pages"]["total"], 0);
   EXPECT_TRUE(view["requests"].is_array());
+}
+
+// Holds the engine's thread, which tells listeners, for as long as the test wants.
+struct Holds : engine::Listener {
+  explicit Holds(bool in_step) : in_step_(in_step) {}
+  void on_piece(const engine::Piece&) override {
+    if (in_step_ && !held_.exchange(true)) hold();
+  }
+  void on_end(const engine::Ended&) override {
+    if (!in_step_) hold();
+    ended.set_value();
+  }
+  std::promise<void> holds, go, ended;
+
+ private:
+  void hold() {
+    holds.set_value();
+    go.get_future().wait();
+  }
+  const bool in_step_;
+  std::atomic<bool> held_{false};
+};
+
+// Not the threads that do HTTP: a server whose steps do not end still says so, and nothing else.
+TEST(Api, HealthIsRedWhileNoStepEndsAndGreenAfterwards) {
+  for (const bool in_step : {true, false}) {
+    ApiOptions options = ApiServer::api_options();
+    options.stuck_seconds = 0.3;
+    ApiServer impatient(Shipped::get().tokenizer->chat_template(), {}, {}, options);
+    engine::GenerateRequest request;
+    request.prompt = impatient.tokenizer.encode("Once upon a time", {});
+    request.max_tokens = 400;
+    request.ignore_end = true;
+    const auto listener = std::make_shared<Holds>(in_step);
+    const auto id = impatient.service().submit(request, listener);
+    if (!in_step) {  // its end is told between two steps
+      for (int i = 0; i < 5000 && impatient.service().stats().running == 0; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      impatient.service().cancel(id);
+    }
+    listener->holds.get_future().wait();
+    const auto held = std::chrono::steady_clock::now();
+    const int at_first = impatient.get("/health").status;
+    const bool at_once = std::chrono::steady_clock::now() - held < std::chrono::milliseconds(250);
+    EXPECT_TRUE(at_first == 200 || !at_once) << at_first;  // a step may take a moment
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    const auto red = impatient.get("/health");
+    EXPECT_EQ(red.status, 503);
+    const Json said = parsed(red);
+    EXPECT_EQ(said["status"], "stuck");
+    EXPECT_EQ(
+        said.value("message", "").find(in_step ? "a step has been running for" : "no step has begun for"), 0u)
+        << red.body;
+    EXPECT_EQ(impatient.get("/metrics").status, 200);
+    listener->go.set_value();
+    listener->ended.get_future().wait();
+    const auto green = impatient.get("/health");
+    EXPECT_EQ(green.status, 200) << green.body;
+    EXPECT_EQ(parsed(green)["status"], "ok");
+  }
 }
 
 TEST(Api, AClosingServerRefusesAndSaysSo) {

@@ -68,10 +68,11 @@ struct Shipped {
 class ApiServer {
  public:
   explicit ApiServer(std::optional<std::string> chat_template = Shipped::get().tokenizer->chat_template(),
-                     HttpOptions http = {}, engine::ServiceOptions service = {})
+                     HttpOptions http = {}, engine::ServiceOptions service = {},
+                     ApiOptions api = api_options())
       : tokenizer(*Shipped::get().tokenizer, std::move(chat_template)),
         service_(Shipped::get().engine, *Shipped::get().tokenizer, service),
-        api_(service_, tokenizer, api_options()) {
+        api_(service_, tokenizer, std::move(api)) {
     http.refusal_body = Api::refusal;
     running_.emplace(http, [&](HttpServer& server) { api_.add_routes(server, false); });
   }
