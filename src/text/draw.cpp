@@ -23,8 +23,43 @@ uint64_t total_mass(std::span<const Candidate> kept) {
 
 }  // namespace
 
+// Both below are done for every token of every answer, between two steps.
 bool has_nan(std::span<const float> scores) {
-  return std::any_of(scores.begin(), scores.end(), [](float s) { return s != s; });
+  Ints found[4] = {};
+  size_t i = 0;
+  for (; i + 4 * kLanes <= scores.size(); i += 4 * kLanes)
+    for (size_t j = 0; j < 4; ++j) {
+      Floats x;
+      std::memcpy(&x, scores.data() + i + j * kLanes, sizeof x);
+      found[j] |= x != x;
+    }
+  const Ints any = found[0] | found[1] | found[2] | found[3];
+  bool nan = (any[0] | any[1] | any[2] | any[3]) != 0;
+  for (; i < scores.size(); ++i) nan |= scores[i] != scores[i];
+  return nan;
+}
+
+size_t first_largest(std::span<const float> scores) {
+  constexpr size_t kBlock = 64 * kLanes;
+  float largest = -kInfinity;
+  size_t block = 0, i = 0;  // where the first of the largest is
+  for (; i + kBlock <= scores.size(); i += kBlock) {
+    Floats most[4];
+    std::memcpy(most, scores.data() + i, sizeof most);
+    for (size_t k = 4 * kLanes; k < kBlock; k += 4 * kLanes)
+      for (size_t j = 0; j < 4; ++j) {
+        Floats x;
+        std::memcpy(&x, scores.data() + i + k + j * kLanes, sizeof x);
+        most[j] = x > most[j] ? x : most[j];
+      }
+    float of_block = -kInfinity;
+    for (const Floats& m : most)
+      for (size_t j = 0; j < kLanes; ++j) of_block = std::max(of_block, m[j]);
+    if (of_block > largest) largest = of_block, block = i;
+  }
+  const auto rest = std::max_element(scores.begin() + int64_t(i), scores.end());
+  if (rest != scores.end() && *rest > largest) return size_t(rest - scores.begin());
+  return size_t(std::find(scores.begin() + int64_t(block), scores.end(), largest) - scores.begin());
 }
 
 void edit_scores(const Draw& draw, TokenId input, std::span<float> scores) {
@@ -175,10 +210,10 @@ int32_t Drawer::draw(const Draw& how, TokenId input, std::span<float> scores) {
   kept_.clear();
   if (has_nan(scores)) return kNotNumbers;
   edit_scores(how, input, scores);
-  const auto best = std::max_element(scores.begin(), scores.end());
-  const float largest = *best;
+  const size_t best = first_largest(scores);
+  const float largest = scores[best];
   if (largest == -kInfinity) return kNothingAllowed;
-  if (how.scale == 0 || largest == kInfinity) return TokenId(best - scores.begin());
+  if (how.scale == 0 || largest == kInfinity) return TokenId(best);
   how.top_k > 0 ? keep_top_k(how, scores, largest) : keep_all(how, scores, largest);
   if (how.typical_p < kWhole) keep_typical(how.typical_p);
   if (how.top_p < kWhole) keep_top_p(how.top_p);

@@ -68,6 +68,9 @@ struct Candidate {
 
 bool has_nan(std::span<const float> scores);
 
+// Of scores that are numbers, at least one.
+size_t first_largest(std::span<const float> scores);
+
 // Masks and edits the scores, as every draw begins.
 void edit_scores(const Draw&, TokenId input, std::span<float> scores);
 

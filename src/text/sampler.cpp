@@ -93,9 +93,11 @@ double uniform(uint64_t seed, uint32_t stream, uint64_t step) {
 Sampler::Sampler(const SamplingParams& params, int32_t vocabulary_size, int stream)
     : params_(params), vocabulary_size_(vocabulary_size), stream_(uint32_t(stream)) {
   params_.validate(vocabulary_size);
+  counts_ = describe_draw(0).penalises();
 }
 
 void Sampler::count(TokenId token, bool answer) {
+  if (!counts_) return;
   Seen& s = seen_[token];
   ++s.all;
   s.answer += answer;

@@ -109,6 +109,7 @@ class Sampler {
   uint32_t stream_;
   uint64_t step_ = 0;
   TokenMask* mask_ = nullptr;
+  bool counts_ = false;  // tokens that were seen are penalised
   std::unordered_map<TokenId, Seen> seen_;
   std::deque<std::pair<TokenId, bool>> window_;  // token, whether it is of the answer
   Drawer drawer_;

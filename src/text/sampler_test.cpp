@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <random>
@@ -133,6 +134,20 @@ TEST(Sampler, EachFilterKeepsWhatItsDefinitionKeeps) {
         EXPECT_NEAR(sum, 1, 1e-4);
         EXPECT_LE(missing, 1);
       }
+}
+
+TEST(Draw, FindsTheFirstOfTheLargestAndWhatIsNoNumber) {
+  std::mt19937 random(5);
+  for (int trial = 0; trial < 3000; ++trial) {
+    std::vector<float> scores(1 + random() % 1100);
+    const uint32_t values = trial % 3 == 0 ? 3 : 1 << 20;  // few values: many ties
+    for (float& s : scores) s = float(int(random() % values)) - float(values) / 2;
+    if (trial % 7 == 0) scores.assign(scores.size(), -std::numeric_limits<float>::infinity());
+    EXPECT_EQ(first_largest(scores), size_t(std::max_element(scores.begin(), scores.end()) - scores.begin()));
+    EXPECT_FALSE(has_nan(scores));
+    scores[random() % scores.size()] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_TRUE(has_nan(scores));
+  }
 }
 
 // Pearson's statistic of draws against probabilities, and what it exceeds with probability 1e-9
