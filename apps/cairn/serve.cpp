@@ -172,6 +172,8 @@ int run(Options options) {
   serve::HttpServer server(options.http);
   const auto model = load_model(options.model);
   const auto recommended = recommended_parameters(*model);
+  // Where the CPU computes, its threads are on all cores; an event waits for none of them when they send it.
+  server.write_through(model->engine.memory().place == engine::Place::cpu);
 
   // Of host memory that others use too; where the pages lie in it already, a copy there would gain nothing.
   if (model->engine.memory().place == engine::Place::cuda)

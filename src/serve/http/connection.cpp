@@ -308,6 +308,7 @@ void Connection::dispatch() {
   parser_.reset();
   const std::string id = pending->facts.id;
   exchange_ = std::make_shared<Exchange>(loop_.shared_from_this(), this, std::move(pending->facts));
+  if (shared.write_through && !shared.tls) exchange_->write_through(socket_.native_handle());
   state_ = State::answering;
   ++shared.running;
   try {
@@ -400,7 +401,8 @@ void Connection::log(bool gone) {
   if (!shared.options.on_access) return;
   const std::chrono::duration<double, std::milli> took = Clock::now() - facts.began;
   shared.options.on_access({facts.id, facts.peer, facts.client, facts.method, facts.path,
-                            status > 0 ? status : 499, bytes_sent_, took.count(), gone});
+                            status > 0 ? status : 499, bytes_sent_ + exchange_->written_through(),
+                            took.count(), gone});
 }
 
 void Connection::forget_request() {
@@ -447,7 +449,8 @@ void Connection::check(Clock::time_point now) {
         ++shared.timeouts;
         return close();
       }
-      if (now - last_sent_ >= options.comment_interval) exchange_->comment_if_silent();
+      if (now - last_sent_ >= options.comment_interval)
+        exchange_->comment_if_silent(now - options.comment_interval);
       if (!reading_ && transport_.hung_up()) close();  // it reads no more, so that nothing else would tell
       return;
     case State::lingering:

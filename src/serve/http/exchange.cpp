@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <sys/socket.h>
+
 #include <cassert>
 #include <ctime>
 #include <utility>
@@ -166,9 +168,27 @@ bool Exchange::write(std::string_view bytes, double since) {
     wake(lock);
     return false;
   }
+  const bool first = out_.empty() && unsent_ == 0;
   append_chunk(bytes);
+  if (first && socket_ >= 0 && send_now(since)) return true;
   if (since_ == 0) since_ = since;
   wake(lock);
+  return true;
+}
+
+// From the thread that writes, while the I/O thread has nothing of this stream in its hands. False when some
+// of it, or what is wrong with the socket, is left to that thread.
+bool Exchange::send_now(double since) {
+  const ssize_t sent = ::send(socket_, out_.data(), out_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent <= 0) return false;
+  auto& shared = loop_->shared();
+  ++shared.sends;
+  shared.bytes_out += uint64_t(sent);
+  written_through_ += uint64_t(sent);
+  last_through_ = std::chrono::steady_clock::now();
+  out_.erase(0, size_t(sent));  // keeps its memory for the next
+  if (!out_.empty()) return false;
+  if (since > 0) shared.count_delivery(since);
   return true;
 }
 
@@ -257,15 +277,28 @@ void Exchange::lose() {
     if (gone_) return;
     gone_ = true;
     unsent_ = 0;
+    socket_ = -1;
     std::string().swap(out_);
     call.swap(on_gone_);
   }
   if (call) call();
 }
 
-void Exchange::comment_if_silent() {
+void Exchange::write_through(int socket) {
+  const std::lock_guard lock(mutex_);
+  if (!gone_) socket_ = socket;
+}
+
+uint64_t Exchange::written_through() const {
+  const std::lock_guard lock(mutex_);
+  return written_through_;
+}
+
+void Exchange::comment_if_silent(std::chrono::steady_clock::time_point since) {
   std::unique_lock lock(mutex_);
-  if (gone_ || state_ != State::streaming || !events_ || !out_.empty() || unsent_ > 0) return;
+  if (last_through_ > since || gone_ || state_ != State::streaming || !events_ || !out_.empty() ||
+      unsent_ > 0)
+    return;
   append_chunk(": keep-alive\n\n");
   wake(lock);
 }

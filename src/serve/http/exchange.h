@@ -48,10 +48,13 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
     bool close = false;     // end it after the answer
     double since = 0;       // the earliest that write() was told
   };
-  Taken take(std::string& into);        // appends what waits
-  void sent(size_t bytes);              // of what was taken
-  void lose();                          // the client is gone; calls on_gone's function
-  void comment_if_silent();             // on an event stream
+  Taken take(std::string& into);  // appends what waits
+  void sent(size_t bytes);        // of what was taken
+  void lose();                    // the client is gone; calls on_gone's function
+  void comment_if_silent(std::chrono::steady_clock::time_point since);  // on an event stream
+  // Lets writes of a stream go out through the socket at once; until lose() or the end of the stream.
+  void write_through(int socket);
+  uint64_t written_through() const;     // bytes
   bool is_complete() const;             // everything there will be has been queued
   bool is_cut() const { return cut_; }  // its queue overflowed: end the connection now
   int status() const;
@@ -61,6 +64,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   enum class State { waiting, streaming, complete };
   void begin_head(std::string& head, int status, std::string_view content_type, const Fields&);
   void append_chunk(std::string_view);
+  bool send_now(double since);
   void wake(std::unique_lock<std::mutex>&);
 
   const Facts facts_;
@@ -71,7 +75,10 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   bool gone_ = false, close_ = false, awake_ = false, events_ = false, chunked_ = false;
   int status_ = 0;
   size_t unsent_ = 0;  // taken and not yet sent
-  double since_ = 0;   // of what is in out_
+  int socket_ = -1;    // see write_through()
+  uint64_t written_through_ = 0;
+  std::chrono::steady_clock::time_point last_through_;
+  double since_ = 0;  // of what is in out_
   std::string out_;
   std::function<void()> on_gone_;
 };

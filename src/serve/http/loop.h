@@ -35,7 +35,7 @@ struct Shared {
   const Access access;
   Router router;  // constant once the server listens
   std::unique_ptr<TlsContext> tls;
-  std::atomic<bool> draining{false};
+  std::atomic<bool> draining{false}, write_through{false};
   std::atomic<uint64_t> ids;
 
   std::atomic<uint64_t> accepted{0}, accept_errors{0}, refused_connections{0}, requests{0}, malformed{0},

@@ -254,6 +254,7 @@ void HttpServer::drain(std::chrono::milliseconds deadline) { parts_->end(Loop::C
 void HttpServer::stop() { parts_->end(Loop::Clock::now()); }
 
 bool HttpServer::draining() const { return parts_->shared->draining; }
+void HttpServer::write_through(bool yes) { parts_->shared->write_through = yes; }
 HttpStats HttpServer::stats() const { return parts_->shared->stats(); }
 
 }  // namespace cairn::serve

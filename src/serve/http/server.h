@@ -176,6 +176,11 @@ class HttpServer {
   void stop();
   bool draining() const;
 
+  // Streams that begin from now on: Reply::write() sends by itself what the socket takes at once. For writers
+  // on the same few cores as the I/O threads, which would take turns with them; costs the writer a system
+  // call per event. Not with TLS.
+  void write_through(bool);
+
   HttpStats stats() const;  // from any thread
 
  private:

@@ -1,7 +1,9 @@
 // Answers that come piece by piece, from other threads, to clients that are slow, silent or gone.
 #include <atomic>
 #include <deque>
+#include <future>
 
+#include "base/steady_seconds.h"
 #include "serve/http/http_testing.h"
 
 namespace cairn::serve {
@@ -11,11 +13,14 @@ using namespace testing;
 
 // Hands the replies of GET /stream over to the test, as an engine thread would get them.
 struct Streams {
+  explicit Streams(bool through) : write_through(through) {}
+  const bool write_through;
   std::mutex mutex;
   std::deque<std::shared_ptr<Reply>> replies;
   std::atomic<int> gone{0};
 
   void add_route(HttpServer& server) {
+    server.write_through(write_through);
     server.route("GET", "/stream", [this](HttpRequest, std::shared_ptr<Reply> reply) {
       reply->on_gone([this] { ++gone; });
       reply->start(200, "text/event-stream");
@@ -42,11 +47,20 @@ struct Streams {
   }
 };
 
+// With and without HttpServer::write_through().
+class Stream : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Writes, Stream, ::testing::Bool(),
+                         [](const auto& p) { return p.param ? "Through" : "Queued"; });
+
+class Drain : public Stream {};
+INSTANTIATE_TEST_SUITE_P(Writes, Drain, ::testing::Bool(),
+                         [](const auto& p) { return p.param ? "Through" : "Queued"; });
+
 constexpr std::string_view kStream = "GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
 constexpr std::string_view kWait = "GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-TEST(Stream, ArrivesPieceByPieceAndEnds) {
-  Streams streams;
+TEST_P(Stream, ArrivesPieceByPieceAndEnds) {
+  Streams streams{GetParam()};
   RunningServer running({}, [&](HttpServer& server) { streams.add_route(server); });
   Client client = running.client();
   client.send(kStream);
@@ -75,8 +89,8 @@ TEST(Stream, ArrivesPieceByPieceAndEnds) {
   EXPECT_EQ(client.ask("GET", "/health").status, 200);
 }
 
-TEST(Stream, BreaksOffVisiblyWhenItsReplyIsDropped) {
-  Streams streams;
+TEST_P(Stream, BreaksOffVisiblyWhenItsReplyIsDropped) {
+  Streams streams{GetParam()};
   RunningServer running({}, [&](HttpServer& server) { streams.add_route(server); });
   Client client = running.client();
   client.send(kStream);
@@ -89,8 +103,8 @@ TEST(Stream, BreaksOffVisiblyWhenItsReplyIsDropped) {
   client.send(kWait);
 }
 
-TEST(Stream, SilenceIsFilledWithComments) {
-  Streams streams;
+TEST_P(Stream, SilenceIsFilledWithComments) {
+  Streams streams{GetParam()};
   HttpOptions options;
   options.comment_interval = 40ms;
   RunningServer running(options, [&](HttpServer& server) { streams.add_route(server); });
@@ -103,8 +117,40 @@ TEST(Stream, SilenceIsFilledWithComments) {
   reply->finish();
 }
 
-TEST(Stream, NoticesClientsThatGo) {
-  Streams streams;
+TEST(WriteThrough, NeedsNoIoThread) {
+  Streams streams{true};
+  std::promise<void> busy, go;
+  RunningServer running({}, [&](HttpServer& server) {
+    streams.add_route(server);
+    server.route("GET", "/block", [&](HttpRequest, std::shared_ptr<Reply> reply) {
+      busy.set_value();
+      go.get_future().wait();
+      reply->respond({});
+    });
+  });
+  Client client = running.client(), other = running.client();
+  client.send(kStream);
+  const auto reply = streams.next();
+  ASSERT_TRUE(reply);
+  ASSERT_TRUE(client.wait_for("\r\n\r\n"));
+  other.send("GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  busy.get_future().wait();
+  EXPECT_TRUE(reply->write("data: one\n\n", steady_seconds()));
+  EXPECT_TRUE(client.wait_for("data: one\n\n"));
+  EXPECT_EQ(running.server().stats().delivered.count(), 1u);
+  // What the socket does not take waits for the I/O thread, in order.
+  const std::string piece(100'000, 'x');
+  for (int i = 0; i < 9; ++i) EXPECT_TRUE(reply->write(piece));
+  reply->finish();
+  go.set_value();
+  EXPECT_EQ(other.answer().status, 200);
+  const Answer answer = client.answer();
+  EXPECT_TRUE(answer.complete);
+  EXPECT_EQ(answer.body.size(), 11 + 9 * piece.size());
+}
+
+TEST_P(Stream, NoticesClientsThatGo) {
+  Streams streams{GetParam()};
   RunningServer running({}, [&](HttpServer& server) { streams.add_route(server); });
   int gone = 0;
   for (const bool reset : {false, true})
@@ -139,8 +185,8 @@ TEST(Stream, NoticesClientsThatGo) {
   EXPECT_EQ(running.server().stats().gone, uint64_t(gone) + 1);
 }
 
-TEST(Stream, ASlowClientWaitsAlone) {
-  Streams streams;
+TEST_P(Stream, ASlowClientWaitsAlone) {
+  Streams streams{GetParam()};
   HttpOptions options;
   options.write_queue_bytes = 256 << 10;
   RunningServer running(options, [&](HttpServer& server) { streams.add_route(server); });
@@ -173,8 +219,8 @@ TEST(Stream, ASlowClientWaitsAlone) {
   EXPECT_EQ(slow.received().find("0\r\n\r\n"), std::string::npos);
 }
 
-TEST(Stream, AClientThatStopsReadingIsCutOff) {
-  Streams streams;
+TEST_P(Stream, AClientThatStopsReadingIsCutOff) {
+  Streams streams{GetParam()};
   HttpOptions options;
   options.write_timeout = 200ms;
   options.write_queue_bytes = 64 << 20;
@@ -188,8 +234,8 @@ TEST(Stream, AClientThatStopsReadingIsCutOff) {
   EXPECT_GE(running.server().stats().timeouts, 1u);
 }
 
-TEST(Stream, ManyThreadsWriteWhileClientsComeAndGo) {
-  Streams streams;
+TEST_P(Stream, ManyThreadsWriteWhileClientsComeAndGo) {
+  Streams streams{GetParam()};
   HttpOptions options;
   options.io_threads = 2;
   RunningServer running(options, [&](HttpServer& server) { streams.add_route(server); });
@@ -240,8 +286,8 @@ TEST(Stream, ManyThreadsWriteWhileClientsComeAndGo) {
   for (auto& thread : writers) thread.join();
 }
 
-TEST(Drain, LetsRunningAnswersEndAndTakesNoNewOnes) {
-  Streams streams;
+TEST_P(Drain, LetsRunningAnswersEndAndTakesNoNewOnes) {
+  Streams streams{GetParam()};
   RunningServer running({}, [&](HttpServer& server) { streams.add_route(server); });
   Client idle = running.client(), streaming = running.client(), waiting = running.client();
   EXPECT_EQ(idle.ask("GET", "/health").status, 200);
@@ -266,8 +312,8 @@ TEST(Drain, LetsRunningAnswersEndAndTakesNoNewOnes) {
   EXPECT_EQ(streams.gone, 0);
 }
 
-TEST(Drain, EndsAtItsDeadline) {
-  Streams streams;
+TEST_P(Drain, EndsAtItsDeadline) {
+  Streams streams{GetParam()};
   RunningServer running({}, [&](HttpServer& server) { streams.add_route(server); });
   Client client = running.client();
   client.send(kStream);
@@ -281,10 +327,10 @@ TEST(Drain, EndsAtItsDeadline) {
   EXPECT_FALSE(reply->write("data: x\n\n"));
 }
 
-TEST(Drain, RepliesOutliveTheServer) {
+TEST_P(Drain, RepliesOutliveTheServer) {
   std::shared_ptr<Reply> stream, wait;
   {
-    Streams streams;
+    Streams streams{GetParam()};
     RunningServer running({}, [&](HttpServer& server) { streams.add_route(server); });
     Client first = running.client(), second = running.client();
     first.send(kStream);
