@@ -123,7 +123,7 @@ class Bcq final : public Encoder {
                "tensor {}: row {}, column {} is {}; such weights cannot be quantized", matrix.name,
                int64_t(i) / matrix.cols, int64_t(i) % matrix.cols, values[i]);
       const float* importance =
-          importance_ && matrix.inputs && matrix.inputs->rows > 0 ? matrix.inputs->values.data() : nullptr;
+          importance_ && matrix.inputs && matrix.inputs->rows > 0 ? matrix.inputs->squares.data() : nullptr;
       add(fit_signs(values, matrix.rows, matrix.cols, group_ == 0 ? matrix.cols : group_, bits_, rounds_,
                     importance, matrix.name, pool),
           matrix.module());

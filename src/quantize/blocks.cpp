@@ -107,9 +107,12 @@ class Finder {
       }
       if (!noted_.insert(tensor.name).second) continue;  // another row range of a fused tensor
       const bool expert = info.shape.size() == 3;
-      block_->matrices.push_back({{tensor.name, tensor.shape[0], tensor.shape[1], expert, &tensor, nullptr},
-                                  x,
-                                  expert ? int32_t(e) : -1});
+      const auto& files = model_.checkpoint.files;
+      const auto* file = size_t(tensor.file) < files.size() ? &files[size_t(tensor.file)] : nullptr;
+      block_->matrices.push_back(
+          {{tensor.name, tensor.shape[0], tensor.shape[1], expert, &tensor, nullptr, file},
+           x,
+           expert ? int32_t(e) : -1});
     }
   }
 

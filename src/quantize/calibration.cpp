@@ -92,8 +92,8 @@ std::vector<Take> cut_stages(Program& part, std::span<const Tap> taps) {
 
 void note(const Tap& tap, const MatrixView& x, ThreadPool& pool) {
   tap.to->rows += x.rows;
-  float* sums = tap.to->values.data();
-  if (tap.moments == Moments::products) return add_squares(x, sums, pool);
+  if (tap.moments == Moments::products) return add_squares(x, tap.to->products, pool);
+  float* sums = tap.to->squares.data();
   pool.split(x.cols, 16, [&](Range part) {
     for (int64_t r = 0; r < x.rows; ++r)
       for (int64_t c = part.begin; c < part.end; ++c)
@@ -125,20 +125,11 @@ void note(const Take& take, cpu::Executor& executor, const Program& part, int64_
   }
 }
 
-// Sums become means, and what products left out is mirrored.
-void finish(const Tap& tap, ThreadPool& pool) {
-  const int64_t n = tap.to->cols;
-  auto& values = tap.to->values;
+// Sums become means.
+void finish(const Tap& tap) {
   const float factor = tap.to->rows > 0 ? 1 / float(tap.to->rows) : 0;
-  for (float& value : values) value *= factor;
-  if (tap.moments != Moments::products) return;
-  constexpr int64_t kTile = 64;
-  pool.split(n, kTile, [&](Range rows) {
-    for (int64_t j0 = rows.begin; j0 < n; j0 += kTile)
-      for (int64_t i = rows.begin; i < rows.end; ++i)
-        for (int64_t j = std::max(j0, i + 1); j < std::min(j0 + kTile, n); ++j)
-          values[size_t(i * n + j)] = values[size_t(j * n + i)];
-  });
+  for (float& value : tap.to->squares) value *= factor;
+  tap.to->products.scale(factor);
 }
 
 }  // namespace
@@ -152,7 +143,10 @@ struct Calibration::Step {
 
 Calibration::Calibration(const models::Model& model, std::vector<std::vector<int32_t>> samples,
                          const std::filesystem::path& folder, ThreadPool& pool, int64_t step_rows)
-    : samples_(std::move(samples)), folder_(folder), pool_(pool), step_rows_(step_rows) {
+    : samples_(std::move(samples)),
+      folder_(folder),
+      pool_(pool),
+      step_rows_(step_rows > 0 ? step_rows : std::clamp<int64_t>(model.hidden_size / 4, 256, 1024)) {
   for (const auto& sample : samples_) {
     rows_ += int64_t(sample.size());
     for (const int32_t id : sample)
@@ -195,6 +189,12 @@ void Calibration::run(const models::Model& model, const Program& whole, std::spa
   const std::vector<Value> in = part.stages.front().in, made = part.stages.front().out;
   const auto takes = cut_stages(part, taps);
   const size_t last = out || takes.empty() ? part.stages.size() - 1 : takes.back().stage;
+  // Weights behind the last tap are not packed.
+  if (!out && !takes.empty()) {
+    part.instructions.resize(size_t(part.stages[last].begin));
+    if (last == 0) part.stages.front() = {0, 0, in, {}};
+    part.stages.resize(std::max<size_t>(last, 1));
+  }
 
   std::vector<Step> steps;
   int64_t row = 0, longest = 0, most = 1;
@@ -227,7 +227,10 @@ void Calibration::run(const models::Model& model, const Program& whole, std::spa
   for (const auto& tap : taps) {
     tap.to->rows = 0;
     tap.to->cols = part.width(tap.x);
-    tap.to->values.assign(size_t(tap.to->cols * (tap.moments == Moments::products ? tap.to->cols : 1)), 0.f);
+    if (tap.moments == Moments::products)
+      tap.to->products = SymmetricMatrix(tap.to->cols);
+    else
+      tap.to->squares.assign(size_t(tap.to->cols), 0.f);
   }
   const auto bytes_of_row = [&](Value v) {
     const auto& info = part.info(v);
@@ -272,7 +275,7 @@ void Calibration::run(const models::Model& model, const Program& whole, std::spa
         out->at(v.id).write(step.first_row, {executor.hand_out(v), size_t(step.rows) * bytes_of_row(v)});
     if (on_rows) on_rows(step.rows);
   }
-  for (const auto& tap : taps) finish(tap, pool_);
+  for (const auto& tap : taps) finish(tap);
 }
 
 }  // namespace cairn::quantize

@@ -29,10 +29,10 @@ struct Tap {
 class Calibration {
  public:
   // Computes what goes into the first block. samples: token ids within the vocabulary, each a sequence of its
-  // own from position 0. folder: for files without names. step_rows: the most that run together. The model
-  // and the pool must outlive the object.
+  // own from position 0. folder: for files without names. step_rows: the most that run together, 0: so many
+  // that their values stay small beside the block's weights. The model and the pool must outlive the object.
   Calibration(const models::Model&, std::vector<std::vector<int32_t>> samples,
-              const std::filesystem::path& folder, ThreadPool&, int64_t step_rows = 1024);
+              const std::filesystem::path& folder, ThreadPool&, int64_t step_rows = 0);
 
   // All samples through a block, with the weights of `current` (the model itself or, in other codecs, its
   // twin). Fills the taps with means. advance: what comes out goes into the next block; else the pass ends

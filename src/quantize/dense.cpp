@@ -26,59 +26,62 @@ AlignedBuffer packed(const cpu::MatMulKernel& kernel, const std::byte* rows, int
   return result;
 }
 
+// Where a product is added: a row-major matrix, or the upper triangle of a symmetric one.
+struct Target {
+  float* c = nullptr;
+  int64_t stride = 0;
+  SymmetricMatrix* upper = nullptr;
+
+  bool wants(Range rows, Range columns) const { return !upper || columns.end > rows.begin; }
+
+  void add(int64_t row, Range columns, const float* from, float factor) const {
+    if (!upper) {
+      float* to = c + row * stride + columns.begin;
+      for (int64_t i = 0; i < columns.size(); ++i) to[i] += factor * from[i];
+      return;
+    }
+    constexpr int64_t kStrip = SymmetricMatrix::kStrip;
+    for (int64_t begin = std::max(columns.begin, row); begin < columns.end;) {
+      const int64_t strip = begin / kStrip, end = std::min((strip + 1) * kStrip, columns.end);
+      float* to = upper->strip(strip) + row * kStrip + begin % kStrip;
+      const float* some = from + begin - columns.begin;
+      for (int64_t i = 0; i < end - begin; ++i) to[i] += factor * some[i];
+      begin = end;
+    }
+  }
+};
+
 struct Product {
   const cpu::MatMulKernel& kernel;
-  MatrixView a;
-  const std::byte* packed;
-  int64_t n;
-  float factor;
-  float* c;
-  int64_t stride;
-  Triangle triangle;
+  const std::byte *left, *right;  // prepared, and packed
+  int64_t m, n, k;
 
-  bool wanted(Range rows, Range columns) const {
-    return triangle == Triangle::all ||
-           (triangle == Triangle::lower ? columns.begin < rows.end : columns.end > rows.begin);
-  }
-
-  void run(ThreadPool& pool) const {
-    AlignedBuffer act(kernel.act_bytes(a.rows, a.cols));
-    pool.split(a.rows, kTileRows,
-               [&](Range rows) { kernel.prepare(a.data, a.stride, rows, a.cols, act.data()); });
-    const size_t row_bytes = cpu::act_row_bytes(kernel.act, a.cols);
+  void add_to(const Target& target, float factor, ThreadPool& pool) const {
+    const size_t row_bytes = cpu::act_row_bytes(kernel.act, k);
     const int64_t panels = cpu::panels_of(n);
-    const int64_t row_tiles = ceil_div(a.rows, kTileRows), panel_tiles = ceil_div(panels, kTilePanels);
+    const int64_t row_tiles = ceil_div(m, kTileRows), panel_tiles = ceil_div(panels, kTilePanels);
     std::atomic<int64_t> next{0};
     pool.run([&](int) {
       AlignedBuffer scratch(std::max<size_t>(kernel.scratch_bytes, 64));
       std::vector<float> tile(size_t(kTileRows * kTilePanels * kPanelRows));
       for (int64_t at = next++; at < row_tiles * panel_tiles; at = next++) {
         const int64_t row = at / panel_tiles * kTileRows, panel = at % panel_tiles * kTilePanels;
-        const Range rows{row, std::min(row + kTileRows, a.rows)};
+        const Range rows{row, std::min(row + kTileRows, m)};
         const Range some{panel, std::min(panel + kTilePanels, panels)};
         const Range columns{some.begin * kPanelRows, std::min(some.end * kPanelRows, n)};
-        if (!wanted(rows, columns)) continue;
+        if (!target.wants(rows, columns)) continue;
         constexpr int64_t kLd = kTilePanels * kPanelRows;
-        kernel.multiply({packed, a.cols, act.data() + size_t(row) * row_bytes, rows.size(), some,
+        kernel.multiply({right, k, left + size_t(row) * row_bytes, rows.size(), some,
                          tile.data() - columns.begin, kLd, n, scratch.data()});
-        for (int64_t r = 0; r < rows.size(); ++r) {
-          float* to = c + (row + r) * stride + columns.begin;
-          const float* from = tile.data() + r * kLd;
-          const int64_t diagonal = std::clamp(row + r - columns.begin, int64_t{0}, columns.size());
-          const int64_t begin = triangle == Triangle::upper ? diagonal : 0;
-          const int64_t end =
-              triangle == Triangle::lower ? std::min(diagonal + 1, columns.size()) : columns.size();
-          for (int64_t i = begin; i < end; ++i) to[i] += factor * from[i];
-        }
+        for (int64_t r = 0; r < rows.size(); ++r)
+          target.add(row + r, columns, &tile[size_t(r * kLd)], factor);
       }
     });
   }
 };
 
-}  // namespace
-
-void add_product(const MatrixView& a, const MatrixView& b, float factor, float* c, int64_t stride,
-                 ThreadPool& pool, Triangle triangle) {
+void multiply(const MatrixView& a, const MatrixView& b, float factor, const Target& target,
+              ThreadPool& pool) {
   if (a.rows == 0 || b.rows == 0 || a.cols == 0) return;
   const auto& kernel = *cpu::matmul_kernel(codecs::CodecId::f32, active_isa(), a.cols);
   const float* rows = b.data;
@@ -92,7 +95,22 @@ void add_product(const MatrixView& a, const MatrixView& b, float factor, float* 
     rows = dense.data();
   }
   const auto right = packed(kernel, reinterpret_cast<const std::byte*>(rows), b.rows, b.cols, pool);
-  Product{kernel, a, right.data(), b.rows, factor, c, stride, triangle}.run(pool);
+  AlignedBuffer left(kernel.act_bytes(a.rows, a.cols));
+  pool.split(a.rows, kTileRows,
+             [&](Range part) { kernel.prepare(a.data, a.stride, part, a.cols, left.data()); });
+  Product{kernel, left.data(), right.data(), a.rows, b.rows, a.cols}.add_to(target, factor, pool);
+}
+
+}  // namespace
+
+void add_product(const MatrixView& a, const MatrixView& b, float factor, float* c, int64_t stride,
+                 ThreadPool& pool) {
+  multiply(a, b, factor, {c, stride, nullptr}, pool);
+}
+
+void add_product(const MatrixView& a, const MatrixView& b, float factor, SymmetricMatrix& c,
+                 ThreadPool& pool) {
+  multiply(a, b, factor, {nullptr, 0, &c}, pool);
 }
 
 std::vector<float> transposed(const MatrixView& from, ThreadPool& pool) {
@@ -108,20 +126,36 @@ std::vector<float> transposed(const MatrixView& from, ThreadPool& pool) {
   return to;
 }
 
-void add_squares(const MatrixView& x, float* sums, ThreadPool& pool) {
+void add_squares(const MatrixView& x, SymmetricMatrix& sums, ThreadPool& pool) {
   if (x.rows == 0) return;
-  const auto turned = transposed(x, pool);  // [cols, rows]
-  const MatrixView a{turned.data(), x.cols, x.rows, x.rows};
   const auto* kernel = cpu::matmul_kernel(codecs::CodecId::bf16, active_isa(), x.rows);
-  if (!kernel || kernel->act != cpu::ActForm::bf16)
-    return add_product(a, a, 1, sums, x.cols, pool, Triangle::lower);
-  std::vector<uint16_t> rounded(turned.size());
-  pool.split(int64_t(turned.size()), 64, [&](Range part) {
-    for (auto i = size_t(part.begin); i < size_t(part.end); ++i) rounded[i] = float_to_bf16(turned[i]);
+  const bool halves = kernel && kernel->act == cpu::ActForm::bf16;
+  if (!halves) kernel = cpu::matmul_kernel(codecs::CodecId::f32, active_isa(), x.rows);
+  // Both sides are the columns of x, which are turned a few at a time.
+  const size_t left_bytes = cpu::act_row_bytes(kernel->act, x.rows),
+               panel_bytes = kernel->panel_bytes(x.rows);
+  AlignedBuffer left(kernel->act_bytes(x.cols, x.rows)), right(kernel->packed_bytes(x.cols, x.rows));
+  pool.split(x.cols, kTileRows, [&](Range part) {
+    std::vector<float> columns;
+    std::vector<uint16_t> rounded;
+    for (int64_t begin = part.begin; begin < part.end; begin += kTileRows) {
+      const int64_t count = std::min(kTileRows, part.end - begin);
+      columns.resize(size_t(count * x.rows));
+      for (int64_t t = 0; t < x.rows; ++t)
+        for (int64_t c = 0; c < count; ++c)
+          columns[size_t(c * x.rows + t)] = x.data[t * x.stride + begin + c];
+      kernel->prepare(columns.data(), x.rows, {0, count}, x.rows, left.data() + size_t(begin) * left_bytes);
+      const void* rows = columns.data();
+      if (halves) {
+        rounded.resize(columns.size());
+        std::transform(columns.begin(), columns.end(), rounded.begin(), float_to_bf16);
+        rows = rounded.data();
+      }
+      kernel->pack(static_cast<const std::byte*>(rows), count, x.rows, {0, cpu::panels_of(count)},
+                   right.data() + size_t(begin / kPanelRows) * panel_bytes);
+    }
   });
-  const auto right =
-      packed(*kernel, reinterpret_cast<const std::byte*>(rounded.data()), a.rows, a.cols, pool);
-  Product{*kernel, a, right.data(), a.rows, 1, sums, x.cols, Triangle::lower}.run(pool);
+  Product{*kernel, left.data(), right.data(), x.cols, x.cols, x.rows}.add_to({nullptr, 0, &sums}, 1, pool);
 }
 
 }  // namespace cairn::quantize

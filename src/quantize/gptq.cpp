@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -69,7 +70,8 @@ class Gptq final : public Encoder {
     Encoded result;
     // Matrices of one input share a factor, which takes the place of its moments.
     std::map<const InputMoments*, GptqFactor> factors;
-    for (const auto& matrix : matrices) {
+    for (size_t i = 0; i < matrices.size(); ++i) {
+      const Matrix& matrix = matrices[i];
       auto values = matrix.values();
       check_finite(matrix, values);
       const bool few = matrix.inputs && matrix.expert && matrix.inputs->rows * kFewRows < matrix.cols;
@@ -90,6 +92,9 @@ class Gptq final : public Encoder {
         rounded = gptq_round(std::move(values), matrix.rows, matrix.cols, found->second, rules_, pool);
       }
       for (auto& tensor : gptq_tensors(rounded, matrix.module())) result.tensors.push_back(std::move(tensor));
+      if (matrix.inputs && std::none_of(matrices.begin() + int64_t(i) + 1, matrices.end(),
+                                        [&](const Matrix& m) { return m.inputs == matrix.inputs; }))
+        matrix.inputs->products = SymmetricMatrix();
     }
     return result;
   }

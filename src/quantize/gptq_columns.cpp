@@ -26,29 +26,17 @@ GptqMatrix empty(int64_t rows, int64_t cols, const GptqRules& rules) {
 }
 
 // m[i, j] = m[order[i], order[j]], in place.
-void reorder(std::span<float> m, std::span<const int32_t> order, ThreadPool& pool) {
-  const auto n = int64_t(order.size());
-  std::vector<bool> done(order.size());
-  std::vector<float> first(order.size());
-  for (int64_t i = 0; i < n; ++i) {  // rows, one cycle after another
-    if (done[size_t(i)]) continue;
-    std::copy_n(m.data() + i * n, n, first.begin());
-    int64_t to = i;
-    for (int64_t from = order[size_t(i)]; from != i; to = from, from = order[size_t(from)]) {
-      std::copy_n(m.data() + from * n, n, m.data() + to * n);
-      done[size_t(to)] = true;
-    }
-    std::copy_n(first.begin(), n, m.data() + to * n);
-    done[size_t(to)] = true;
+void reorder(SymmetricMatrix& m, std::span<const int32_t> order) {
+  std::vector<int32_t> at(order.size()), here(order.size());  // where a column lies now; which lies there
+  std::iota(at.begin(), at.end(), 0);
+  std::iota(here.begin(), here.end(), 0);
+  for (size_t i = 0; i < order.size(); ++i) {
+    const auto from = size_t(at[size_t(order[i])]);  // not before i: those are in place
+    if (from == i) continue;
+    m.exchange(int64_t(i), int64_t(from));
+    std::swap(here[i], here[from]);
+    at[size_t(here[i])] = int32_t(i), at[size_t(here[from])] = int32_t(from);
   }
-  pool.split(n, 1, [&](Range part) {
-    std::vector<float> row(order.size());
-    for (int64_t i = part.begin; i < part.end; ++i) {
-      float* line = m.data() + i * n;
-      for (int64_t j = 0; j < n; ++j) row[size_t(j)] = line[order[size_t(j)]];
-      std::copy(row.begin(), row.end(), line);
-    }
-  });
 }
 
 class Columns {
@@ -114,6 +102,10 @@ class Columns {
   void round_block(int64_t begin, int64_t end) {
     const int64_t width = end - begin;
     errors_.assign(size_t(rows_ * width), 0);
+    const SymmetricMatrix& upper = *factor_.upper;
+    std::vector<float> window(size_t(width * width));  // U[begin:end, begin:end]
+    for (int64_t i = begin; i < end; ++i)
+      for (int64_t j = i; j < end; ++j) window[size_t((i - begin) * width + j - begin)] = upper.at(i, j);
     pool_.split(rows_, 1, [&](Range part) {
       for (int64_t r = part.begin; r < part.end; ++r) {
         float* w = w_.data() + r * cols_;
@@ -123,7 +115,7 @@ class Columns {
           const Grid& g = grid((fixed_ ? col : i) / group_, r);
           const uint8_t code = code_of(w[i], g, rules_.grid.bits);
           m_.codes[size_t(r * cols_ + col)] = code;
-          const float* u = factor_.upper.data() + i * cols_;
+          const float* u = window.data() + (i - begin) * width - begin;
           const float error = (w[i] - value_of(code, g)) / u[i];
           errors[i - begin] = error;
           for (int64_t j = i; j < end; ++j) w[j] -= error * u[j];
@@ -132,8 +124,11 @@ class Columns {
     });
     if (end == cols_) return;
     // W[:, end:] -= errors U[begin:end, end:]
-    const auto turned =
-        transposed({factor_.upper.data() + begin * cols_ + end, width, cols_ - end, cols_}, pool_);
+    std::vector<float> turned(size_t((cols_ - end) * width));
+    pool_.split(cols_ - end, SymmetricMatrix::kStrip, [&](Range part) {
+      for (int64_t j = part.begin; j < part.end; ++j)
+        for (int64_t i = begin; i < end; ++i) turned[size_t(j * width + i - begin)] = upper.at(i, end + j);
+    });
     add_product({errors_.data(), rows_, width, width}, {turned.data(), cols_ - end, width, width}, -1,
                 w_.data() + end, cols_, pool_);
   }
@@ -154,46 +149,42 @@ int64_t GptqFactor::dead_columns() const { return std::count(dead.begin(), dead.
 GptqFactor gptq_factor(InputMoments& moments, const GptqRules& rules, const std::string& matrix,
                        ThreadPool& pool) {
   const int64_t n = moments.cols;
-  auto& h = moments.values;
-  const auto at = [&](int64_t i, int64_t j) -> float& { return h[size_t(i * n + j)]; };
+  auto& h = moments.products;
   GptqFactor factor;
   factor.dead.resize(size_t(n));
   double mean = 0;
   for (int64_t i = 0; i < n; ++i) {
-    if (!std::isfinite(at(i, i)))
+    if (!std::isfinite(h.at(i, i)))
       fail(
           ErrorKind::invalid_argument,
           "tensor {}: the calibration text gives input {} a mean square of {}; the model computes no numbers "
           "on this text",
-          matrix, i, at(i, i));
-    factor.dead[size_t(i)] = at(i, i) == 0;
-    if (factor.dead[size_t(i)]) at(i, i) = 1;
-    mean += double(at(i, i)) / double(n);
+          matrix, i, h.at(i, i));
+    factor.dead[size_t(i)] = h.at(i, i) == 0;
+    if (factor.dead[size_t(i)]) h.at(i, i) = 1;
+    mean += double(h.at(i, i)) / double(n);
   }
   factor.order.resize(size_t(n));
   std::iota(factor.order.begin(), factor.order.end(), 0);
   if (rules.act_order) {
     std::stable_sort(factor.order.begin(), factor.order.end(),
-                     [&](int32_t a, int32_t b) { return at(a, a) > at(b, b); });
-    reorder(h, factor.order, pool);
+                     [&](int32_t a, int32_t b) { return h.at(a, a) > h.at(b, b); });
+    reorder(h, factor.order);
   }
   std::vector<float> diagonal;
-  for (int64_t i = 0; i < n; ++i) diagonal.push_back(at(i, i));
+  for (int64_t i = 0; i < n; ++i) diagonal.push_back(h.at(i, i));
   factor.damping = rules.damping;
   for (int attempt = 0;; ++attempt) {
-    for (int64_t i = 0; i < n; ++i) at(i, i) = diagonal[size_t(i)] + float(factor.damping * mean);
-    if (inverse_factor(h, n, pool)) break;
+    for (int64_t i = 0; i < n; ++i) h.at(i, i) = diagonal[size_t(i)] + float(factor.damping * mean);
+    if (inverse_factor(h, pool)) break;
     if (attempt == kRetries)
       fail(ErrorKind::invalid_argument,
            "tensor {}: the inputs of the calibration text give no positive definite matrix, not with a "
-           "damping "
-           "of {} either; use more text or a larger --damping",
+           "damping of {} either; use more text or a larger --damping",
            matrix, factor.damping);
-    for (int64_t i = 0; i < n; ++i)  // what failed has left the lower triangle as it was
-      for (int64_t j = i + 1; j < n; ++j) at(i, j) = at(j, i);
     factor.damping *= 10;
   }
-  factor.upper = h;
+  factor.upper = &h;
   return factor;
 }
 

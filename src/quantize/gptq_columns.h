@@ -25,10 +25,10 @@ struct GptqRules {
 
 // What the matrices of one input share: the order of the columns and the factor of the damped inverse.
 struct GptqFactor {
-  std::vector<int32_t> order;    // column that is rounded i-th
-  std::vector<bool> dead;        // columns, by number, whose inputs were always 0
-  std::span<const float> upper;  // [cols, cols] in that order: moments.values, overwritten
-  double damping = 0;            // that it took
+  std::vector<int32_t> order;              // column that is rounded i-th
+  std::vector<bool> dead;                  // columns, by number, whose inputs were always 0
+  const SymmetricMatrix* upper = nullptr;  // in that order: moments.products, overwritten
+  double damping = 0;                      // that it took
   int64_t dead_columns() const;
 };
 

@@ -41,8 +41,8 @@ std::vector<Wanted> wanted_of(const models::Model& model, int32_t layer, const s
 
 void append(const InputMoments& moments, std::vector<float>& to) {
   const double mean =
-      std::accumulate(moments.values.begin(), moments.values.end(), 0.0) / double(moments.values.size());
-  for (const float value : moments.values)
+      std::accumulate(moments.squares.begin(), moments.squares.end(), 0.0) / double(moments.squares.size());
+  for (const float value : moments.squares)
     to.push_back(mean > 0 ? std::max(value, kLeastShare * float(mean)) : 1.f);
 }
 
@@ -64,12 +64,12 @@ formats::Importance importance_of(const models::Model& model, std::vector<std::v
     for (auto& [key, moments] : found) taps.push_back({{key.first}, key.second, Moments::squares, &moments});
     calibration.pass(model, layer, taps, true, on_rows);
     for (const auto& [key, moments] : found)
-      for (size_t c = 0; c < moments.values.size(); ++c)
-        if (!std::isfinite(moments.values[c]))
+      for (size_t c = 0; c < moments.squares.size(); ++c)
+        if (!std::isfinite(moments.squares[c]))
           fail(ErrorKind::invalid_argument,
                "{}: layer {}: the calibration text gives an input a mean square of {}; the model computes no "
                "numbers on this text",
-               model.file, layer, moments.values[c]);
+               model.file, layer, moments.squares[c]);
     for (const auto& w : wanted) {
       auto& values = result[w.tensor];
       if (!values.empty()) continue;  // another row range of a fused tensor

@@ -9,7 +9,7 @@
 namespace cairn::quantize {
 namespace {
 
-constexpr int64_t kBlock = 192;  // columns at a time; the rest are products
+constexpr int64_t kStrip = SymmetricMatrix::kStrip;  // columns at a time; the rest are products
 
 // The upper R with D = R R^T of one block, in place, sums in double.
 bool factor_block(float* d, int64_t n, int64_t stride) {
@@ -53,52 +53,73 @@ void multiply_rows(const MatrixView& from, const MatrixView& t, float factor, fl
   for (int64_t i = 0; i < from.rows; ++i) std::copy_n(result.data() + i * t.rows, t.rows, to + i * to_stride);
 }
 
-bool factorise(float* h, int64_t n, ThreadPool& pool) {
-  std::vector<float> inverse;
-  for (int64_t end = n; end > 0;) {
-    const int64_t begin = std::max<int64_t>(0, (end - 1) / kBlock * kBlock), width = end - begin;
-    float* diagonal = h + begin * n + begin;
-    if (!factor_block(diagonal, width, n)) return false;
+// Multiplies the factors of the strips from `first` on again.
+void restore(SymmetricMatrix& h, int64_t first, ThreadPool& pool) {
+  std::vector<float> block;
+  for (int64_t strip = first; strip < h.strips(); ++strip) {
+    const int64_t begin = strip * kStrip, width = h.width(strip);
+    float *above = h.strip(strip), *diagonal = above + begin * kStrip;
+    const MatrixView panel{above, begin, width, kStrip};
+    add_product(panel, panel, 1, h, pool);
+    block.assign(size_t(width * width), 0);
+    for (int64_t i = 0; i < width; ++i)
+      std::copy(diagonal + i * kStrip + i, diagonal + i * kStrip + width, block.data() + i * width + i);
+    const MatrixView factor{block.data(), width, width, width};
+    multiply_rows(panel, factor, 1, above, kStrip, pool);
+    multiply_rows(factor, factor, 1, diagonal, kStrip, pool);
+  }
+}
+
+bool factorise(SymmetricMatrix& h, ThreadPool& pool) {
+  std::vector<float> inverse, before;
+  for (int64_t strip = h.strips() - 1; strip >= 0; --strip) {
+    const int64_t begin = strip * kStrip, width = h.width(strip);
+    float *above = h.strip(strip), *diagonal = above + begin * kStrip;
+    before.assign(diagonal, diagonal + width * kStrip);
+    if (!factor_block(diagonal, width, kStrip)) {
+      std::copy(before.begin(), before.end(), diagonal);
+      restore(h, strip + 1, pool);
+      return false;
+    }
     // The panel above: R[0:begin, block] = H[0:begin, block] * R_block^-T
     inverse.assign(size_t(width * width), 0);
     for (int64_t i = 0; i < width; ++i)
-      std::copy(diagonal + i * n + i, diagonal + i * n + width, inverse.data() + i * width + i);
+      std::copy(diagonal + i * kStrip + i, diagonal + i * kStrip + width, inverse.data() + i * width + i);
     invert_block(inverse.data(), width, width);
-    const MatrixView panel{h + begin, begin, width, n};
-    multiply_rows(panel, {inverse.data(), width, width, width}, 1, h + begin, n, pool);
-    add_product(panel, panel, -1, h, n, pool, Triangle::upper);
-    end = begin;
+    const MatrixView panel{above, begin, width, kStrip};
+    multiply_rows(panel, {inverse.data(), width, width, width}, 1, above, kStrip, pool);
+    add_product(panel, panel, -1, h, pool);
   }
   return true;
 }
 
-// U = R^-1 in place, block column after block column: U[0:j, j] = -U[0:j, 0:j] R[0:j, j] U[j, j].
-void invert(float* r, int64_t n, ThreadPool& pool) {
-  for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t width = std::min(kBlock, n - begin);
-    float* diagonal = r + begin * n + begin;
-    invert_block(diagonal, width, n);
+// U = R^-1 in place, strip after strip: U[0:j, j] = -U[0:j, 0:j] R[0:j, j] U[j, j].
+void invert(SymmetricMatrix& r, ThreadPool& pool) {
+  for (int64_t strip = 0; strip < r.strips(); ++strip) {
+    const int64_t begin = strip * kStrip, width = r.width(strip);
+    float *above = r.strip(strip), *diagonal = above + begin * kStrip;
+    invert_block(diagonal, width, kStrip);
     if (begin == 0) continue;
-    const auto turned = transposed({r + begin, begin, width, n}, pool);  // [width, begin]
+    const auto turned = transposed({above, begin, width, kStrip}, pool);  // [width, begin]
     std::vector<float> sums(size_t(begin * width));
-    constexpr int64_t kSlice = 2 * kBlock;
-    for (int64_t k = 0; k < begin; k += kSlice) {  // rows below a slice of columns are zeros in U
-      const int64_t depth = std::min(kSlice, begin - k);
-      add_product({r + k, k + depth, depth, n}, {turned.data() + k, width, depth, begin}, 1, sums.data(),
-                  width, pool);
-    }
-    const auto block = transposed({diagonal, width, width, n}, pool);
-    multiply_rows({sums.data(), begin, width, width}, {block.data(), width, width, width}, -1, r + begin, n,
+    for (int64_t k = 0; k < begin; k += kStrip)  // rows below a strip are zeros in U
+      add_product({r.strip(k / kStrip), k + kStrip, kStrip, kStrip},
+                  {turned.data() + k, width, kStrip, begin}, 1, sums.data(), width, pool);
+    const auto block = transposed({diagonal, width, width, kStrip}, pool);
+    multiply_rows({sums.data(), begin, width, width}, {block.data(), width, width, width}, -1, above, kStrip,
                   pool);
   }
 }
 
 }  // namespace
 
-bool inverse_factor(std::span<float> h, int64_t n, ThreadPool& pool) {
-  if (!factorise(h.data(), n, pool)) return false;
-  for (int64_t i = 1; i < n; ++i) std::fill(h.begin() + i * n, h.begin() + i * n + i, 0.f);
-  invert(h.data(), n, pool);
+bool inverse_factor(SymmetricMatrix& h, ThreadPool& pool) {
+  if (!factorise(h, pool)) return false;
+  for (int64_t strip = 0; strip < h.strips(); ++strip) {
+    float* diagonal = h.strip(strip) + strip * kStrip * kStrip;
+    for (int64_t i = 1; i < h.width(strip); ++i) std::fill_n(diagonal + i * kStrip, i, 0.f);
+  }
+  invert(h, pool);
   return true;
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -173,6 +174,14 @@ void check_finite(const Matrix& matrix, std::span<const float> values, const cha
            v);
 }
 
+std::vector<float> whole_of(const SymmetricMatrix& half) {
+  const int64_t n = half.size();
+  std::vector<float> whole(size_t(n * n));
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t j = i; j < n; ++j) whole[size_t(i * n + j)] = whole[size_t(j * n + i)] = half.at(i, j);
+  return whole;
+}
+
 class LowRank final : public Encoder {
  public:
   explicit LowRank(const Settings& settings)
@@ -186,16 +195,22 @@ class LowRank final : public Encoder {
   }
 
   Encoded encode(std::span<const Matrix> matrices, ThreadPool& pool) override {
-    const auto moments = [&](const Matrix& m) {
-      return plain_ ? std::span<const float>() : std::span<const float>(m.inputs->values);
+    std::map<const InputMoments*, std::vector<float>> squares;  // whole ones, for Eigen
+    const auto moments = [&](const Matrix& m) -> std::span<const float> {
+      if (plain_) return {};
+      auto& whole = squares[m.inputs.get()];
+      if (whole.empty()) whole = whole_of(m.inputs->products);
+      return whole;
     };
+    std::vector<std::span<const float>> inputs;
     for (const auto& m : matrices) {
       if (!plain_ && !m.inputs)
         fail(ErrorKind::invalid_argument,
              "tensor {}: no calibration text was read; give one, or say --plain for factors of the weights "
              "alone",
              m.name);
-      check_finite(m, moments(m), "inputs");
+      inputs.push_back(moments(m));
+      check_finite(m, inputs.back(), "inputs");
     }
     std::vector<std::optional<Decomposition>> parts(matrices.size());
     pool.split(int64_t(matrices.size()), 1, [&](Range range) {
@@ -203,7 +218,7 @@ class LowRank final : public Encoder {
         const auto& m = matrices[i];
         const auto values = m.values();
         check_finite(m, values, "weights");
-        parts[i].emplace(values, m.rows, m.cols, moments(m));
+        parts[i].emplace(values, m.rows, m.cols, inputs[i]);
       }
     });
     std::vector<Spectrum> spectra;
@@ -213,7 +228,7 @@ class LowRank final : public Encoder {
     std::vector<Encoded> encoded(matrices.size());
     pool.split(int64_t(matrices.size()), 1, [&](Range range) {
       for (auto i = size_t(range.begin); i < size_t(range.end); ++i)
-        encoded[i] = encode_one(matrices[i], *parts[i], moments(matrices[i]), ranks[i]);
+        encoded[i] = encode_one(matrices[i], *parts[i], inputs[i], ranks[i]);
     });
     Encoded all;
     for (auto& e : encoded) {

@@ -12,9 +12,11 @@
 #include <string_view>
 #include <vector>
 
+#include "base/mapped_file.h"
 #include "base/thread_pool.h"
 #include "formats/checkpoint.h"
 #include "quantize/settings.h"
+#include "quantize/symmetric.h"
 
 namespace cairn::quantize {
 
@@ -22,13 +24,15 @@ namespace cairn::quantize {
 enum class Moments : uint8_t {
   none,      // no calibration
   squares,   // mean of x_i^2, [cols]: what an importance matrix is
-  products,  // mean of x_i x_j, [cols, cols]: GPTQ's Hessian over 2, what activation-whitening needs
+  products,  // mean of x_i x_j: GPTQ's Hessian over 2, what activation-whitening needs
 };
 
 struct InputMoments {
   int64_t rows = 0;  // that were seen: for an expert, those that chose it
   int64_t cols = 0;
-  std::vector<float> values;  // [cols] or [cols, cols]; zeros when no row was seen
+  // One of them, as was asked; zeros when no row was seen.
+  std::vector<float> squares;  // [cols]
+  SymmetricMatrix products;
 };
 
 // A stored matrix [rows, cols] that products of the block multiply with; of a mixture, one expert's.
@@ -38,11 +42,12 @@ struct Matrix {
   bool expert = false;
   const formats::Tensor* stored = nullptr;  // its bytes: f32, f16 or bf16, row after row
   // Null without calibration. Matrices with the same inputs (q, k and v) share it, and one call of encode()
-  // gets all of them, so it may be overwritten.
+  // gets all of them, so it may be overwritten, and emptied when the last has been encoded.
   std::shared_ptr<InputMoments> inputs = {};
+  const MappedFile* file = nullptr;  // that holds the stored bytes; null: memory
 
   std::string module() const;         // the name without ".weight"
-  std::vector<float> values() const;  // decoded, [rows, cols]
+  std::vector<float> values() const;  // decoded, [rows, cols]; the file's pages may leave afterwards
 };
 
 struct OutputTensor {

@@ -25,6 +25,7 @@ std::string Matrix::module() const { return name.substr(0, name.rfind(".weight")
 std::vector<float> Matrix::values() const {
   std::vector<float> result(size_t(rows * cols));
   codecs::codec(stored->codec).decode(stored->bytes.data(), result.data(), rows * cols);
+  if (file) file->drop(stored->bytes);
   return result;
 }
 
