@@ -17,13 +17,6 @@ namespace {
 
 constexpr double kLongestFinish = 10;  // seconds
 
-// An encoder's cache has other slots where its attention is fused, so its plans begin with that.
-models::Model with_low_rank(models::Model model, const EngineOptions& options) {
-  if (model.encoder() && options.fuse && options.fuse_low_rank)
-    model.program = program::fuse_low_rank(model.program);
-  return model;
-}
-
 models::Model offloaded(models::Model model, int64_t layers) {
   if (layers <= 0) return model;
   model.program = program::keep_on_host(model.program, layers);
@@ -42,7 +35,7 @@ models::Model offloaded(models::Model model, int64_t layers) {
 }  // namespace
 
 Engine::Engine(models::Model model, const EngineOptions& options)
-    : model_(offloaded(with_low_rank(std::move(model), options), options.offload_weights)),
+    : model_(offloaded(std::move(model), options.offload_weights)),
       program_(as_run(model_, options)),
       memory_(plan_memory(model_, options, gpu_)),
       pool_(options.threads) {
@@ -57,7 +50,6 @@ Engine::Engine(models::Model model, const EngineOptions& options)
     kv_.reset();
     EngineOptions on_cpu = options;
     on_cpu.place = Place::cpu;
-    program_ = as_run(model_, on_cpu);
     memory_ = plan_memory(model_, on_cpu, gpu_);
     memory_.why = said.substr(0, said.find('\n'));
     gpu_.reset();
@@ -67,6 +59,12 @@ Engine::Engine(models::Model model, const EngineOptions& options)
 
 void Engine::load(const EngineOptions& options) {
   const bool on_gpu = memory_.place == Place::cuda;
+  if (!on_gpu) {
+    model_.program = program_on_cpu(model_, options);
+    program_ = as_run(model_, options);
+    if (options.fuse && options.fuse_low_rank && !model_.encoder())
+      program_ = program::fuse_low_rank(program_);
+  }
   const program::Bounds bounds{memory_.step_tokens, step_logits(model_, options, memory_.step_tokens)};
   kv_ = std::make_unique<kv::KvPool>(
       kv_config(model_, model_.program.kv.size(), memory_.kv_form, options.page_tokens, memory_.cache_tokens),
@@ -82,7 +80,6 @@ void Engine::load(const EngineOptions& options) {
                                                  options.on_load);
     return;
   }
-  if (options.fuse && options.fuse_low_rank && !model_.encoder()) program_ = program::fuse_low_rank(program_);
   cpu::Weights weights(program_, model_.weights, model_.checkpoint.files, pool_, options.on_load,
                        options.packed);
   weights_origin_ = weights.origin();
@@ -117,7 +114,7 @@ void Engine::load_split(const EngineOptions& options, const program::Bounds& bou
     if (on_gpu) {
       member.executor =
           std::make_unique<cuda::Executor>(part.program, model_.weights, pool_, *member.kv, bounds, *gpu_,
-                                           cuda::ExecutorOptions{options.exact}, progress);
+                                           cuda::ExecutorOptions{options.exact, options.sequences}, progress);
       return member;
     }
     cpu::Weights weights(part.program, model_.weights, model_.checkpoint.files, pool_, progress);

@@ -10,6 +10,7 @@
 #include "base/system_memory.h"
 #include "base/thread_pool.h"
 #include "program/fuse.h"
+#include "program/fuse_low_rank.h"
 
 namespace cairn::engine {
 namespace {
@@ -31,6 +32,12 @@ int64_t wanted_context(const models::Model& model, const EngineOptions& options)
   return options.context != 0 ? options.context : std::min(model.context_length, kDefaultContext);
 }
 
+int64_t step_tokens(const models::Model& model, const EngineOptions& options, int64_t usual) {
+  const int64_t tokens = options.step_tokens != 0 ? options.step_tokens : usual;
+  // An encoder sees a text in one step or not at all.
+  return model.encoder() ? std::max(tokens, wanted_context(model, options)) : tokens;
+}
+
 // What one place costs beside the cache.
 struct PlaceNeeds {
   uint64_t weights = 0, available = 0;
@@ -44,9 +51,7 @@ PlaceNeeds needs_on_cpu(const models::Model& model, const EngineOptions& options
   PlaceNeeds needs;
   // An encoder's keys and values are one layer's at a time: small enough to stay exact.
   needs.kv_form = options.kv_form.value_or(model.encoder() ? kv::KvForm::f32 : kv::KvForm::f16);
-  needs.step_tokens = options.step_tokens != 0 ? options.step_tokens : 512;
-  if (model.encoder())  // which sees a text in one step or not at all
-    needs.step_tokens = std::max(needs.step_tokens, wanted_context(model, options));
+  needs.step_tokens = step_tokens(model, options, 512);
   needs.available = options.memory_limit != 0 ? options.memory_limit : system_memory().available;
   needs.weights = cpu::Weights::bytes_needed(model.program, model.weights);
   const program::Bounds bounds{needs.step_tokens, step_logits(model, options, needs.step_tokens)};
@@ -61,14 +66,14 @@ PlaceNeeds needs_on_cpu(const models::Model& model, const EngineOptions& options
 PlaceNeeds needs_on_gpu(const models::Model& model, const EngineOptions& options, const GpuBudget& gpu) {
   PlaceNeeds needs;
   needs.kv_form = options.kv_form.value_or(options.exact ? kv::KvForm::f32 : kv::KvForm::bf16);
-  needs.step_tokens = options.step_tokens != 0 ? options.step_tokens : 2048;
+  needs.step_tokens = step_tokens(model, options, 2048);
   needs.available = gpu.free;
   needs.weights = cuda::ModelWeights::bytes_needed(model.program, model.weights, {options.exact});
   const auto program = std::make_shared<const program::Program>(as_run(model, options));
   needs.scratch = [&model, options, program, form = needs.kv_form, tokens = needs.step_tokens,
                    facts = gpu.facts](int64_t cached) {
     const auto kv = kv_config(model, model.program.kv.size(), form, options.page_tokens, cached);
-    return cuda::executor_needs(*program, model.weights, kv, {tokens, options.step_logits},
+    return cuda::executor_needs(*program, model.weights, kv, {tokens, step_logits(model, options, tokens)},
                                 {options.exact, options.sequences}, facts)
                .scratch +
            kGpuReserve;
@@ -95,9 +100,11 @@ MemoryPlan plan_place(const models::Model& model, const EngineOptions& options, 
     return int64_t(plan.available > fixed ? (plan.available - fixed) / page : 0) * options.page_tokens;
   };
   const int64_t wanted = wanted_context(model, options);
-  const int64_t cached = options.cache_tokens != 0 ? options.cache_tokens : wanted;
+  // On a GPU an encoder's steps are as full of texts as they may be.
+  const int64_t usual = model.encoder() && place == Place::cuda ? plan.step_tokens : wanted;
+  const int64_t cached = options.cache_tokens != 0 ? options.cache_tokens : usual;
   // Work space grows with the cache: first for the longest that could be asked for.
-  const int64_t longest = options.cache_tokens != 0 ? cached : wanted * options.sequences;
+  const int64_t longest = options.cache_tokens != 0 ? cached : std::max(cached, wanted * options.sequences);
   plan.scratch = needs.scratch(std::min(longest, std::max<int64_t>(fitting_beside(plan.weights), 1)));
   const uint64_t fixed = plan.weights + plan.scratch;
   const int64_t fitting = fitting_beside(fixed);
@@ -206,7 +213,7 @@ ModelSizes sizes_of(const models::Model& model, const EngineOptions& options, co
   const auto kv =
       kv_config(model, program.kv.size(), shape.gpu_form, options.page_tokens, shape.cache_tokens);
   sizes.gpu_work_space = cuda::executor_needs(as_run(model, options), model.weights, kv, shape.bounds,
-                                              {options.exact}, shape.gpu)
+                                              {options.exact, options.sequences}, shape.gpu)
                              .scratch +
                          kGpuReserve;
   sizes.cpu_work_space =
@@ -328,9 +335,13 @@ MemoryPlan plan_split_memory(const models::Model& model, const EngineOptions& op
 MemoryPlan plan_with_gpu(const models::Model& model, const EngineOptions& options, const GpuBudget& gpu,
                          const std::function<double()>& cpu_bytes_per_s) {
   const auto asked = asked_share(model, options);
+  if (model.encoder() && asked && *asked != CpuShare{})
+    fail(ErrorKind::invalid_argument,
+         "{} is an encoder, which runs on the GPU or on the CPU as a whole; layers cannot be placed",
+         model.file);
   if (asked && *asked != CpuShare{}) return plan_split_memory(model, options, gpu, cpu_bytes_per_s());
   const auto needs = needs_on_gpu(model, options, gpu);
-  if (asked) return plan_place(model, options, Place::cuda, needs);
+  if (asked || model.encoder()) return plan_place(model, options, Place::cuda, needs);
   std::optional<MemoryPlan> whole;
   std::string refusal;
   try {
@@ -373,6 +384,11 @@ program::Program as_run(const models::Model& model, const EngineOptions& options
   return options.fuse ? program::fuse(model.program) : program::expand(model.program);
 }
 
+program::Program program_on_cpu(const models::Model& model, const EngineOptions& options) {
+  return model.encoder() && options.fuse && options.fuse_low_rank ? program::fuse_low_rank(model.program)
+                                                                  : model.program;
+}
+
 int64_t step_logits(const models::Model& model, const EngineOptions& options, int64_t step_tokens) {
   return model.encoder() ? step_tokens : options.step_logits;
 }
@@ -405,12 +421,7 @@ MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options,
                        std::unique_ptr<cuda::Device>& gpu) {
   check_options(model, options);
   std::string why;
-  if (model.encoder() && options.place == Place::cuda)
-    fail(ErrorKind::unsupported, "{} is an encoder, which cairn computes on the CPU; use --device cpu",
-         model.file);
-  if (model.encoder()) {
-    why = "encoders are computed on the CPU";
-  } else if (options.place != Place::cpu) {
+  if (options.place != Place::cpu) {
     try {
       gpu = std::make_unique<cuda::Device>(0);
       cuda::require_kernel_source(gpu->facts());
@@ -431,7 +442,9 @@ MemoryPlan plan_memory(const models::Model& model, const EngineOptions& options,
       why = e.what();
     }
   }
-  auto plan = plan_place(model, options, Place::cpu, needs_on_cpu(model, options));
+  models::Model fused = model;
+  fused.program = program_on_cpu(model, options);
+  auto plan = plan_place(fused, options, Place::cpu, needs_on_cpu(fused, options));
   plan.why = why;
   return plan;
 }

@@ -99,6 +99,9 @@ MemoryPlan plan_memory(const models::Model&, const EngineOptions&, std::unique_p
 // For a GPU that is described, and host memory that is read at that speed: needs neither.
 MemoryPlan plan_memory(const models::Model&, const EngineOptions&, const GpuBudget&, double cpu_bytes_per_s);
 
+// The model's program where the CPU computes it: an encoder's low-rank products are then fused with
+// attention, whose cache has other slots, so that plans and caches begin with that.
+program::Program program_on_cpu(const models::Model&, const EngineOptions&);
 // The program as executors get it.
 program::Program as_run(const models::Model&, const EngineOptions&);
 // The rows of scores that a step may ask for; an encoder has none, and gives all rows of its texts.

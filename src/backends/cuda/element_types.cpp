@@ -41,7 +41,8 @@ std::vector<Element> element_types(const program::Program& program, bool exact) 
   for (const auto& instruction : program.instructions)
     std::visit([&](const auto& op) { mark(op, marks); }, instruction.operation);
   marks.f32(program.logits);
-  for (const auto& stage : program.stages)  // other parts may run on processors without bf16
+  if (!program.logits) marks.f32(program.hidden);  // an encoder's result
+  for (const auto& stage : program.stages)         // other parts may run on processors without bf16
     for (const auto* values : {&stage.in, &stage.out})
       for (const Value v : *values) marks.f32(v);
   for (const Value v : {program.ids, program.positions, program.logit_rows}) marks.f32(v);

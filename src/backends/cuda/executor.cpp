@@ -92,6 +92,7 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
   }
   for (const auto& instruction : program.instructions) {
     slope_offsets.push_back(SIZE_MAX);
+    decoded_at_.push_back(0);
     if (const auto* op = std::get_if<program::Attention>(&instruction.operation); op && op->alibi) {
       slope_offsets.back() = constants.size();
       const auto slopes = program::alibi_slopes(op->heads);
@@ -100,7 +101,8 @@ Executor::Executor(const Program& program, std::span<const codecs::StoredWeight>
     if (const auto* op = std::get_if<program::Embed>(&instruction.operation);
         op && !weights_.table(op->table).on_device()) {
       overlaps_ = false;
-      embedding_bytes = std::max(embedding_bytes, bounds.tokens * program.width(op->y) * 4);
+      decoded_at_.back() = embedding_bytes;
+      embedding_bytes += bounds.tokens * program.width(op->y) * 4;
     }
   }
   ropes_ = Buffer(device, size_t(space_.ropes));
@@ -151,14 +153,17 @@ void Executor::prepare_fast_kernels() {
   attention_kinds_.assign(program_.instructions.size(), -1);
   fused_ropes_ = find_fused_ropes(program_);
   for (size_t i = 0; i < program_.instructions.size(); ++i) {
-    if (fused_ropes_[i].q) ropes.push_back({int(fused_ropes_[i].q->rotary_dim), fused_ropes_[i].q->pairing});
+    if (fused_ropes_[i].q)
+      ropes.push_back({int(fused_ropes_[i].q->rotary_dim), fused_ropes_[i].q->pairing});
+    else if (std::holds_alternative<program::KvWrite>(program_.instructions[i].operation))
+      ropes.push_back({});
     if (const auto* op = std::get_if<program::Attention>(&program_.instructions[i].operation))
       attention_kinds_[i] = int(std::find(kinds.begin(), kinds.end(), kind_of(*op)) - kinds.begin());
   }
   auto variants = Step(*this, {}, slots_[0], true).variants();
   for (auto& v : page_variants(device_.facts().capability)) variants.push_back(std::move(v));
   for (auto& v : sample_stock(device_.facts().capability)) variants.push_back(std::move(v));
-  const AttentionLimits limits = attention_limits(kv_.config(), bounds_, layout_);
+  const AttentionLimits limits = attention_limits(program_, kv_.config(), bounds_, layout_);
   // Head sizes without fast kernels: the plain ones do any up to 256.
   const auto or_plain = [&](auto&& f) {
     try {

@@ -97,8 +97,9 @@ class Executor final : public backends::PartExecutor {
   int next_slot_ = 0;
   bool overlaps_ = true;  // every embedding is looked up on the device
   bool measure_idle_ = false;
-  uint64_t last_end_ = 0;  // of the device's clock; 0: not known
-  PinnedBuffer embeddings_;
+  uint64_t last_end_ = 0;    // of the device's clock; 0: not known
+  PinnedBuffer embeddings_;  // rows that the host decodes; per instruction where, in bytes
+  std::vector<int64_t> decoded_at_;
   std::vector<Address> frequencies_, slopes_;  // of the rope tables; of the ALiBi attentions
   backends::StepTimes times_;
   Buffer constants_, unpacked_, converted_;

@@ -44,7 +44,7 @@ Executor::Step::Step(Executor& e, std::span<const SequenceStep> sequences, Slot&
 std::vector<Variant> Executor::Step::variants() {
   std::vector<Variant> all;
   sizes_ = {2, 1};
-  decode_rows_ = 1;
+  decode_rows_ = sees_ahead(program_) ? 0 : 1;
   collected_ = &all;
   for (const auto& instruction : program_.instructions) {
     if (const auto* embed = std::get_if<program::Embed>(&instruction.operation))
@@ -167,6 +167,7 @@ void Executor::Step::upload_inputs() {
         fail(ErrorKind::invalid_argument, "the sequences of a step have {} pages and more; {} were planned",
              page + int64_t(table.size()), in.table_words);
       words[in.starts + sequence] = int32_t(page);
+      words[in.lengths + sequence] = int32_t(s.position + int64_t(s.tokens.size()));
       attention_plan_.sequences.push_back(
           {first_row[i], int32_t(s.tokens.size()), s.position, s.position + int64_t(s.tokens.size()), table});
       classes_.push_back(wanted);
@@ -198,8 +199,9 @@ void Executor::Step::upload_inputs() {
     e_.attention_->plan(attention_plan_, classes_);
     e_.attention_->upload(e_.stream_);
   }
-  for (const auto& instruction : program_.instructions)
-    if (const auto* op = std::get_if<program::Embed>(&instruction.operation)) decode_embeddings(*op);
+  for (size_t i = 0; i < program_.instructions.size(); ++i)
+    if (const auto* op = std::get_if<program::Embed>(&program_.instructions[i].operation))
+      decode_embeddings(*op, e_.embeddings_.data() + e_.decoded_at_[i]);
 }
 
 void Executor::Step::describe_draws() {
@@ -219,7 +221,7 @@ void Executor::Step::describe_draws() {
 }
 
 // Rows of a table that the device does not hold are decoded here and travel with the step.
-void Executor::Step::decode_embeddings(const program::Embed& op) {
+void Executor::Step::decode_embeddings(const program::Embed& op, std::byte* room) {
   const auto& table = e_.weights_.table(op.table);
   if (table.on_device()) return;
   assert(e_.elements_[size_t(op.y.id)] == Element::f32);
@@ -227,10 +229,11 @@ void Executor::Step::decode_embeddings(const program::Embed& op) {
       slot_.inputs.as<int32_t>() + (op.ids == program_.positions ? e_.layout_.positions : e_.layout_.ids);
   const auto& codec = codecs::codec(table.stored->codec);
   const auto row_bytes = *codecs::row_bytes(codec, uint64_t(table.cols));
-  auto* to = e_.embeddings_.as<float>();
+  auto* to = reinterpret_cast<float*>(room);
   for (int64_t t = 0; t < sizes_.tokens; ++t) {
     float* y = to + t * table.cols;
-    codec.decode(table.stored->pieces[0].data + uint64_t(ids[t] + op.offset) * row_bytes, y, table.cols);
+    const int64_t row = (op.ids ? ids[t] : 0) + op.offset;
+    codec.decode(table.stored->pieces[0].data + uint64_t(row) * row_bytes, y, table.cols);
     if (op.scale != 1)
       for (int64_t i = 0; i < table.cols; ++i) y[i] *= op.scale;
   }
@@ -302,9 +305,23 @@ void Executor::Step::draw() {
 void Executor::Step::download() {
   if (e_.measure_idle_ && !trace_)
     e_.stream_.download(slot_.tokens.as<int32_t>() + e_.clock_word(), e_.clock_.address(), 16);
-  if (sizes_.logits == 0 || !program_.logits) return;
+  if (sizes_.logits == 0 || (!program_.logits && !program_.hidden)) return;
   e_.stream_.mark("the step's results");
-  // Scores of rows that are not drawn, those that lie together at once.
+  if (program_.logits) download_scores();
+  if (decode_rows_ == sizes_.tokens || !program_.hidden) return;
+  const Operand hidden = at(program_.hidden);
+  Address from = hidden.address;
+  const int64_t words = count(program_.hidden);
+  if (hidden.element != Element::f32) {
+    from = e_.hidden_.address();
+    launch_.overlap = false;
+    launch_.convert(hidden, {from, Element::f32}, words);
+  }
+  e_.stream_.download(slot_.results.as<float>() + logits_words(), from, size_t(words) * 4);
+}
+
+// Scores of rows that are not drawn, those that lie together at once; of the others the tokens.
+void Executor::Step::download_scores() {
   const int64_t row_words = width(program_.logits);
   int64_t row = 0, first = 0;
   const auto send = [&](int64_t end) {
@@ -319,16 +336,6 @@ void Executor::Step::download() {
   }
   send(row);
   if (draws_) e_.stream_.download(slot_.tokens.data(), e_.drawn_.address(), size_t(sizes_.logits) * 4);
-  if (decode_rows_ == sizes_.tokens || !program_.hidden) return;
-  const Operand hidden = at(program_.hidden);
-  Address from = hidden.address;
-  const int64_t words = count(program_.hidden);
-  if (hidden.element != Element::f32) {
-    from = e_.hidden_.address();
-    launch_.overlap = false;
-    launch_.convert(hidden, {from, Element::f32}, words);
-  }
-  e_.stream_.download(slot_.results.as<float>() + logits_words(), from, size_t(words) * 4);
 }
 
 void Executor::Step::run_traced(const program::Stage& stage) {

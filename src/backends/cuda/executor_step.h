@@ -35,13 +35,14 @@ class Executor::Step {
  private:
   void upload_inputs();
   void describe_draws();
-  void decode_embeddings(const program::Embed&);
+  void decode_embeddings(const program::Embed&, std::byte* to);
   void launch_stage(const program::Stage&);
   void prepare();
   void launch(size_t instruction);
   void finish_stage(const program::Stage&);
   void draw();
   void download();
+  void download_scores();
   void run_traced(const program::Stage&);
   backends::StepResult result(bool scored) const;
 

@@ -71,9 +71,10 @@ void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> 
 }
 
 std::vector<Variant> product_variants(const DeviceFacts& device, std::span<const MatMulCall> calls,
-                                      bool prompt) {
+                                      bool decode, bool prompt) {
   std::vector<Variant> variants;
   for (const auto& c : calls) {
+    if (!decode) break;
     for (auto& v : c.w->form->layout == Layout::planes
                        ? matmul_planes_variants(*c.w->form, c.up != nullptr, c.alone)
                    : multiplies_by_row(c, device)

@@ -16,6 +16,7 @@ namespace cairn::cuda {
 void multiply(KernelCache&, Stream&, std::span<const MatMulCall>, int64_t decode_rows, ManyScratch&);
 
 // Modules that multiply() may need for calls like these; prompt: rows of prompts too.
-std::vector<Variant> product_variants(const DeviceFacts&, std::span<const MatMulCall>, bool prompt);
+std::vector<Variant> product_variants(const DeviceFacts&, std::span<const MatMulCall>, bool decode,
+                                      bool prompt);
 
 }  // namespace cairn::cuda

@@ -182,15 +182,15 @@ void RowLauncher::append_plain(Operand k, Operand v, const PlainCache& cache, Ad
                  cache.kv_heads, cache.dim_k, cache.dim_v, cache.page_tokens);
 }
 void RowLauncher::attention_plain(Operand q, Operand y, const PlainCache& cache, const PlainAttention& a,
-                                  Address tables, Address sequence_starts, Address sequence_of,
-                                  Address positions, int64_t rows) {
+                                  Address tables, Address sequence_starts, Address lengths,
+                                  Address sequence_of, Address positions, int64_t rows) {
   assert(q.element == y.element && cache.dim_k <= 256 && cache.dim_v <= 256);
   LaunchShape shape = lines(rows, 32);
   shape.grid[1] = unsigned(a.heads);
   stream_.launch(cache_.get(attention_variant(q.element, cache.element), "attention_plain"), shape, q.address,
-                 y.address, cache.k, cache.v, tables, sequence_starts, sequence_of, positions, a.heads,
-                 cache.kv_heads, cache.dim_k, cache.dim_v, cache.page_tokens, a.scale, a.window, a.softcap,
-                 a.sinks, a.slopes);
+                 y.address, cache.k, cache.v, tables, sequence_starts, lengths, sequence_of, positions,
+                 a.heads, cache.kv_heads, cache.dim_k, cache.dim_v, cache.page_tokens, a.scale, a.window,
+                 int(a.causal), a.softcap, a.sinks, a.slopes);
 }
 
 }  // namespace cairn::cuda

@@ -44,6 +44,7 @@ struct PlainAttention {
   int heads = 0;
   float scale = 0, softcap = 0;
   int window = 0;
+  bool causal = true;
   Address sinks = 0, slopes = 0;  // f32 [heads] or 0
 };
 
@@ -54,6 +55,7 @@ class RowLauncher {
   RowLauncher(KernelCache& cache, Stream& stream) : cache_(cache), stream_(stream) {}
   bool overlap = false;
 
+  // ids 0: every row is the table's row `offset`.
   void embed(Address ids, Address table, TableKind, Operand y, int64_t rows, int64_t dim, float scale,
              int64_t offset);
   void gather_rows(Operand x, Address rows_from, Operand y, int64_t rows, int64_t dim);
@@ -81,11 +83,13 @@ class RowLauncher {
   // x_share.
   void matmul_plain(Operand x, const PlainMatrix&, Address bias, Operand y, int64_t m, Address chosen = 0,
                     int64_t x_share = 1);
-  // tables: i32, a sequence's pages begin at tables[sequence_starts[s]]; sequence_of, positions: i32 per row.
+  // tables: i32, a sequence's pages begin at tables[sequence_starts[s]] and hold lengths[s] tokens;
+  // sequence_of, positions: i32 per row.
   void append_plain(Operand k, Operand v, const PlainCache&, Address tables, Address sequence_starts,
                     Address sequence_of, Address positions, int64_t rows);
   void attention_plain(Operand q, Operand y, const PlainCache&, const PlainAttention&, Address tables,
-                       Address sequence_starts, Address sequence_of, Address positions, int64_t rows);
+                       Address sequence_starts, Address lengths, Address sequence_of, Address positions,
+                       int64_t rows);
 
  private:
   Kernel rows_kernel(const char* entry, Element x, Element y);

@@ -13,15 +13,16 @@ using program::Weight;
 
 void Executor::Step::execute(const program::Embed& op) {
   const auto& table = e_.weights_.table(op.table);
+  const Address ids = op.ids ? at(op.ids).address : 0;
   if (table.data) {
-    launch_.embed(at(op.ids).address, table.data, table.kind, at(op.y), rows(op.y), table.cols, op.scale,
-                  op.offset);
+    launch_.embed(ids, table.data, table.kind, at(op.y), rows(op.y), table.cols, op.scale, op.offset);
   } else if (table.blocks) {
     assert(e_.elements_[size_t(op.y.id)] == Element::f32);
-    embed_packed(e_.kernels_, e_.stream_, *table.blocks, at(op.ids).address, at(op.y).address, rows(op.y),
-                 op.scale, op.offset, launch_.overlap);
+    embed_packed(e_.kernels_, e_.stream_, *table.blocks, ids, at(op.y).address, rows(op.y), op.scale,
+                 op.offset, launch_.overlap);
   } else {
-    e_.stream_.upload(at(op.y).address, e_.embeddings_.data(), size_t(count(op.y)) * 4);
+    e_.stream_.upload(at(op.y).address, e_.embeddings_.data() + e_.decoded_at_[instruction_],
+                      size_t(count(op.y)) * 4);
     after_copy_ = true;
   }
 }
@@ -69,7 +70,8 @@ void Executor::Step::multiply(std::span<const MatMulCall> calls, int64_t decode_
       cuda::multiply(e_.kernels_, e_.stream_, part, wide ? 0 : decode_rows, e_.scratch_);
       continue;
     }
-    for (auto& v : product_variants(e_.device_.facts(), part, wide || decode_rows < calls.front().m))
+    for (auto& v :
+         product_variants(e_.device_.facts(), part, decode_rows > 0, wide || decode_rows < calls.front().m))
       collected_->push_back(std::move(v));
   }
 }
@@ -221,10 +223,11 @@ void Executor::Step::execute(const program::Attention& op) {
     a.scale = op.scale;
     a.softcap = op.softcap;
     a.window = int(std::min<int64_t>(op.window, INT32_MAX));
+    a.causal = op.causal;
     a.sinks = e_.weights_.vector(op.sinks);
     a.slopes = e_.slopes_[instruction_];
     launch_.attention_plain(at(op.q), at(op.y), cache(op.slot), a, input(in.tables), input(in.starts),
-                            input(in.sequence_of), input(in.positions), rows(op.q));
+                            input(in.lengths), input(in.sequence_of), input(in.positions), rows(op.q));
     return;
   }
   AttentionCall c;

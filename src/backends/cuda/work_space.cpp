@@ -84,14 +84,16 @@ InputLayout::InputLayout(const Program& program, const program::Bounds& bounds, 
     at += round_up(count, 64);
     return begin;
   };
-  edits = place(bounds.logits * most_edits(bounds) * int64_t(sizeof(text::Edit) / 4));
+  const int64_t drawn = program.logits ? bounds.logits : 0;
+  edits = place(drawn * most_edits(bounds) * int64_t(sizeof(text::Edit) / 4));
   ids = place(bounds.tokens);
   from = place(bounds.tokens);
   positions = place(bounds.tokens);
   sequence_of = place(bounds.tokens);
   starts = place(bounds.tokens);
+  lengths = place(bounds.tokens);
   logit_rows = place(bounds.logits);
-  draws = place(bounds.logits * int64_t(sizeof(RowDraw) / 4));
+  draws = place(drawn * int64_t(sizeof(RowDraw) / 4));
   for (const auto& rope : program.ropes)
     rope_frequencies.push_back(
         depends_on_length(rope.scaling) ? place(bounds.tokens * (rope.rotary_dim / 2 + 1)) : -1);
@@ -102,8 +104,8 @@ InputLayout::InputLayout(const Program& program, const program::Bounds& bounds, 
 }
 
 AttentionKind kind_of(const program::Attention& op) {
-  return {int(op.heads), op.scale,       int(std::min<int64_t>(op.window, INT32_MAX)),
-          op.softcap,    bool(op.sinks), op.alibi};
+  return {int(op.heads), op.scale, int(std::min<int64_t>(op.window, INT32_MAX)), op.softcap, bool(op.sinks),
+          op.alibi,      op.causal};
 }
 
 std::vector<AttentionKind> attention_kinds(const Program& program) {
@@ -114,11 +116,18 @@ std::vector<AttentionKind> attention_kinds(const Program& program) {
   return kinds;
 }
 
-AttentionLimits attention_limits(const kv::KvConfig& kv, const program::Bounds& bounds,
-                                 const InputLayout& layout) {
+bool sees_ahead(const Program& program) {
+  return std::any_of(program.instructions.begin(), program.instructions.end(), [](const auto& instruction) {
+    const auto* op = std::get_if<program::Attention>(&instruction.operation);
+    return op && !op->causal;
+  });
+}
+
+AttentionLimits attention_limits(const Program& program, const kv::KvConfig& kv,
+                                 const program::Bounds& bounds, const InputLayout& layout) {
   AttentionLimits limits;
   limits.rows = bounds.tokens;
-  limits.decode_rows = std::min(bounds.tokens, bounds.logits);
+  limits.decode_rows = sees_ahead(program) ? 0 : std::min(bounds.tokens, bounds.logits);
   limits.sequences = bounds.tokens;
   limits.table_pages = layout.table_words;
   limits.longest = kv.pages * kv.page_tokens;
@@ -144,7 +153,8 @@ WorkSpace work_space(const Program& program, const WeightForms& weights, const k
   for (const auto& rope : program.ropes) space.ropes += uint64_t(rope_table_bytes(rope, bounds));
   space.inputs = uint64_t(layout.words) * 4;
   space.constants = constant_bytes(program);
-  if (program.hidden) space.hidden = uint64_t(bounds.logits * program.width(program.hidden)) * 4;
+  if (program.hidden && element_types(program, options.exact)[size_t(program.hidden.id)] != Element::f32)
+    space.hidden = uint64_t(bounds.logits * program.width(program.hidden)) * 4;
   space.drawn = uint64_t(bounds.logits) * 4 + kClockBytes;
   if (options.exact) return space;
   space.experts = ExpertRoom::sizes(program, bounds);
@@ -152,7 +162,7 @@ WorkSpace work_space(const Program& program, const WeightForms& weights, const k
   if (!facts || program.kv.empty()) return space;
   try {
     space.attention = AttentionEngine::workspace_bytes(*facts, kv, attention_kinds(program),
-                                                       attention_limits(kv, bounds, layout));
+                                                       attention_limits(program, kv, bounds, layout));
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::unsupported) throw;  // the plain kernels need none
   }

@@ -32,7 +32,7 @@ struct ExecutorOptions {
 struct InputLayout {
   InputLayout(const program::Program&, const program::Bounds&, int64_t pages);
 
-  int64_t ids, from, positions, sequence_of, starts, logit_rows, draws, edits, tables, words;
+  int64_t ids, from, positions, sequence_of, starts, lengths, logit_rows, draws, edits, tables, words;
   std::vector<int64_t> rope_frequencies;  // per rope table: offset of per-sequence lists, or -1
   int64_t table_words;
 };
@@ -42,8 +42,11 @@ int64_t most_edits(const program::Bounds&);
 AttentionKind kind_of(const program::Attention&);
 // Of the program's instructions, each once.
 std::vector<AttentionKind> attention_kinds(const program::Program&);
+// Whether rows see what comes after them, as an encoder's do: then all are of class prompt.
+bool sees_ahead(const program::Program&);
 // The most that steps ask of the attention engine.
-AttentionLimits attention_limits(const kv::KvConfig&, const program::Bounds&, const InputLayout&);
+AttentionLimits attention_limits(const program::Program&, const kv::KvConfig&, const program::Bounds&,
+                                 const InputLayout&);
 // Of one of the program's tables of angles, for all rows of a step.
 int64_t rope_table_bytes(const program::RopeTable&, const program::Bounds&);
 
@@ -54,7 +57,7 @@ struct WorkSpace {
   uint64_t values = 0;  // the arena
   uint64_t gated = 0;   // gate and up of the widest gated product, before they are joined
   uint64_t ropes = 0, inputs = 0, constants = 0;
-  uint64_t hidden = 0, drawn = 0;  // rows of the scores' left side; tokens, and the clock
+  uint64_t hidden = 0, drawn = 0;  // rows of the scores' left side in f32; tokens, and the clock
   ExpertRoom::Sizes experts;
   uint64_t unpacked_half = 0;  // of the room for a product's unpacked weights, which has two
   uint64_t converted = 0;      // a left side in bf16

@@ -10,7 +10,8 @@
 #endif
 
 // The cache of one layer as src/kv/pool.h lays it out: [page][kv_head][token][head_dim]. Row r is token
-// positions[r] of sequence sequence_of[r], whose pages begin at tables[starts[sequence]].
+// positions[r] of sequence sequence_of[r], whose pages begin at tables[starts[sequence]] and hold
+// lengths[sequence] tokens.
 
 extern "C" __global__ void append_plain(const X* k, const X* v, C* cache_k, C* cache_v, const i32* tables,
                                         const i32* starts, const i32* sequence_of, const i32* positions,
@@ -29,13 +30,16 @@ extern "C" __global__ void append_plain(const X* k, const X* v, C* cache_k, C* c
 
 // At most 256 elements per head: eight per lane.
 extern "C" __global__ void attention_plain(const X* q, X* y, const C* cache_k, const C* cache_v,
-                                           const i32* tables, const i32* starts, const i32* sequence_of,
-                                           const i32* positions, int heads, int kv_heads, int dim_k,
-                                           int dim_v, int page_tokens, float scale, int window, float softcap,
-                                           const float* sinks, const float* slopes) {
+                                           const i32* tables, const i32* starts, const i32* lengths,
+                                           const i32* sequence_of, const i32* positions, int heads,
+                                           int kv_heads, int dim_k, int dim_v, int page_tokens, float scale,
+                                           int window, int causal, float softcap, const float* sinks,
+                                           const float* slopes) {
   wait_for_previous();
   const int row = blockIdx.x, head = blockIdx.y, lane = threadIdx.x, kv_head = head / (heads / kv_heads);
   const int position = positions[row], begin = window > 0 ? max(0, position - window + 1) : 0;
+  int end = causal ? position + 1 : lengths[sequence_of[row]];
+  if (window > 0 && end - position > window) end = position + window;
   const i32* table = tables + starts[sequence_of[row]];
   float query[8], sum[8];
 #pragma unroll
@@ -46,7 +50,7 @@ extern "C" __global__ void attention_plain(const X* q, X* y, const C* cache_k, c
   }
   float largest = -__int_as_float(0x7f800000), total = 0;
   if (sinks) largest = sinks[head], total = 1;
-  for (int t = begin; t <= position; ++t) {
+  for (int t = begin; t < end; ++t) {
     const i64 at_page = (i64(table[t / page_tokens]) * kv_heads + kv_head) * page_tokens + t % page_tokens;
     float s = 0;
 #pragma unroll

@@ -1,6 +1,6 @@
-// Rows of a table that is held in blocks (weights.h), as f32: y[t] = scale * table[ids[t] + offset]. A block
-// of threads per row; four lanes decode 128 columns, as the lanes of that row do in a product. Bound:
-// latency.
+// Rows of a table that is held in blocks (weights.h), as f32: y[t] = scale * table[ids[t] + offset], ids
+// null: all 0. A block of threads per row; four lanes decode 128 columns, as the lanes of that row do in a
+// product. Bound: latency.
 #include "weight_forms.cuh"
 
 template <int j>
@@ -29,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(128)
   release_next();
   wait_for_previous();
   constexpr u32 kSections = form::kChunk / 128;
-  const i64 row = ids[blockIdx.x] + offset, chunks = (cols + form::kChunk - 1) / form::kChunk;
+  const i64 row = (ids ? ids[blockIdx.x] : 0) + offset, chunks = (cols + form::kChunk - 1) / form::kChunk;
   const int in_group = int(row & 7), lane = in_group * 4 + (int(threadIdx.x) & 3);
   const u32 across = u32((cols + 127) / 128);
   for (u32 at = threadIdx.x / 4; at < across; at += 32) {
