@@ -3,6 +3,12 @@
 
 FMT_BEGIN_NAMESPACE
 namespace detail {
+#if FMT_VERSION < 90000  // Ubuntu 22.04's; later ones keep these in the header
+template FMT_API auto format_float(double, int, float_specs, buffer<char>&) -> int;
+template FMT_API auto format_float(long double, int, float_specs, buffer<char>&) -> int;
+template FMT_API auto snprintf_float(double, int, float_specs, buffer<char>&) -> int;
+template FMT_API auto snprintf_float(long double, int, float_specs, buffer<char>&) -> int;
+#endif
 template FMT_API auto dragonbox::to_decimal(float x) noexcept -> dragonbox::decimal_fp<float>;
 template FMT_API auto dragonbox::to_decimal(double x) noexcept -> dragonbox::decimal_fp<double>;
 template FMT_API locale_ref::locale_ref(const std::locale& loc);

@@ -329,7 +329,7 @@ class Folder {
     auto config = files_.format == formats::Format::safetensors && fs::exists(path)
                       ? nlohmann::ordered_json::parse(read_text_file(path))
                       : nlohmann::ordered_json(*files_.config);
-    config[encoder_.config_field()] = encoder_.config();
+    config[std::string(encoder_.config_field())] = encoder_.config();
     write_text(partial_ / "config.json", config.dump(2) + "\n");
   }
 
