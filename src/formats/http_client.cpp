@@ -80,7 +80,8 @@ class Connection {
       parser->body_limit(request.body_limit);
       if (request.method == "HEAD") {
         parser->skip(true);
-        parser->body_limit(boost::none);  // Content-Length tells of a body that does not come
+        // Content-Length tells of a body that does not come. Boost 1.74 takes boost::none for 0.
+        parser->body_limit(UINT64_MAX);
       }
       wait("waiting for the answer", deadline,
            [&](auto handler) { http::async_read_header(stream, buffer, *parser, handler); });

@@ -18,7 +18,7 @@ class ResponseReader final : public boost::beast::http::basic_parser<false> {
 
   explicit ResponseReader(Listener& listener) : listener_(listener) {
     eager(true);
-    body_limit(boost::none);
+    body_limit(UINT64_MAX);  // Boost 1.74 takes boost::none for 0
     header_limit(64 << 10);
   }
 

@@ -118,7 +118,8 @@ size_t RequestParser::feed_head(std::string_view bytes) {
   beast_ = std::make_unique<Beast>();
   auto& parser = beast_->parser;
   parser.header_limit(uint32_t(header_limit_ + 4));
-  parser.body_limit(boost::none);  // checked here, where the head can still be judged first
+  // Checked here, where the head can still be judged first. Boost 1.74 takes boost::none for 0.
+  parser.body_limit(UINT64_MAX);
   error_code error;
   const size_t used = parser.put(boost::asio::const_buffer(bytes.data(), size), error);
   if (error == http::error::bad_content_length || error == http::error::bad_transfer_encoding) {
