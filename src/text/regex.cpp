@@ -18,9 +18,18 @@ constexpr uint32_t kHeapLimitKib = 256 * 1024;
 constexpr std::string_view kSpaceSet =
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{"
     "3000}";
-// Oniguruma's \w: its table for Latin-1 adds the superscript digits and fractions there.
+// Oniguruma's \w: its table for Latin-1 adds the superscript digits and fractions there. Alphabetic without
+// its name, which PCRE2 knows from 10.40 on: letters, letter numbers, marks, circled and squared Latin
+// letters.
 constexpr std::string_view kWordSet =
-    "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
+    "\\p{L}\\p{Nl}\\p{M}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+    "\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
+// The script of a character itself. Before 10.40 PCRE2 asks for nothing else and knows no prefix.
+#if PCRE2_MAJOR > 10 || PCRE2_MINOR >= 40
+constexpr std::string_view kScriptItself = "sc:";
+#else
+constexpr std::string_view kScriptItself = "";
+#endif
 
 bool is_script(std::string_view name) {
   static constexpr std::array<std::string_view, 24> kScripts = {
@@ -73,7 +82,7 @@ std::string translate_pattern(std::string_view pattern) {
       (out += '\\') += kind;
       out += '{';
       if (name.starts_with('^')) out += '^', name.remove_prefix(1);
-      if (is_script(name)) out += "sc:";  // PCRE2 alone would mean Script_Extensions
+      if (is_script(name)) out += kScriptItself;  // PCRE2 alone would mean Script_Extensions
       out += name;
       i = close - 1;
     } else {

@@ -40,12 +40,20 @@ TEST(Regex, WhiteSpaceIsUnicodes) {
   EXPECT_EQ(cut("\\S+", "a b"), "[a]( )[b]");
 }
 
-TEST(Regex, WordsIncludeMarks) { EXPECT_EQ(cut("\\w+", "e\xcc\x81-x"), "[e\xcc\x81](-)[x]"); }
+TEST(Regex, WordsIncludeMarks) {
+  EXPECT_EQ(cut("\\w+", "e\xcc\x81-x"), "[e\xcc\x81](-)[x]");
+  EXPECT_EQ(cut("\\w+", "a\u24b6\u2170+\u2460"),
+            "[a\u24b6\u2170](+\u2460)");  // letters in circles, not digits
+}
+
+TEST(Regex, AScriptIsTheCharactersOwn) {
+  EXPECT_EQ(cut("\\p{Han}+", "\u6f22\u3001"), "[\u6f22](\u3001)");  // the comma is used with Han
+}
 
 TEST(Regex, DollarIsTheEndOfALine) { EXPECT_EQ(cut("\\s+$", "a  \nb "), "(a)[  ](\nb)[ ]"); }
 
 TEST(Regex, TranslatesClassesAndScripts) {
-  EXPECT_EQ(translate_pattern("\\p{Han}\\p{L}\\P{Greek}"), "\\p{sc:Han}\\p{L}\\P{sc:Greek}");
+  EXPECT_EQ(translate_pattern("\\p{L}\\P{Lu}"), "\\p{L}\\P{Lu}");
   EXPECT_EQ(translate_pattern("[]\\]a]\\h"), "[]\\]a][0-9a-fA-F]");
   EXPECT_EQ(translate_pattern("a\\"), "a\\");
 }
