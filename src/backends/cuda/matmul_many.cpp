@@ -51,13 +51,18 @@ struct Way {
   bool boxed = true, added = false, capped = false;
   const Form* packed = nullptr;  // unpacked on the way
 };
+// Boxes of 128 bytes; of bf16, which is not added to what is there, the last two may overlap.
+bool leaves_in_boxes(const ManyTile& tile, bool is_gated, bool y_f32) {
+  const int columns = tile.columns / (is_gated ? 2 : 1);
+  return y_f32 ? columns % 32 == 0 : columns >= 64;
+}
 Way way_of(const ManyTile& tile, const MatMulCall& call, int64_t stride, bool is_gated, bool experts) {
-  const int64_t bytes = call.y_f32 ? 4 : 2, piece = tile.columns / (is_gated ? 2 : 1) * bytes;
+  const int64_t bytes = call.y_f32 ? 4 : 2;
   Way way;
   way.y_f32 = call.y_f32, way.gated = is_gated, way.activation = call.activation;
   way.experts = experts;
-  way.boxed =
-      tile.consumers > 0 && !experts && call.y % 16 == 0 && stride * bytes % 16 == 0 && piece % 128 == 0;
+  way.boxed = tile.consumers > 0 && !experts && call.y % 16 == 0 && stride * bytes % 16 == 0 &&
+              leaves_in_boxes(tile, is_gated, call.y_f32);
   way.added = call.add != 0 && !(way.boxed && call.y_f32 && call.add == call.y);
   way.capped = call.softcap != 0;
   return way;
@@ -140,10 +145,10 @@ void launch_sm90(KernelCache& cache, Stream& stream, const DenseRows& w, const D
   if (way.packed) {
     const Packed packed = {call.w->data, call.up ? call.up->data : 0, int64_t(call.w->piece_bytes)};
     stream.launch(kernel, shape, x_map, w_map, up_map, y_map, epilogue, scales, experts, int(call.m),
-                  int(w.n), int(w.k), kTileGroup, packed);
+                  int(w.n), int(w.k), kTileGroup, 0, packed);
   } else {
     stream.launch(kernel, shape, x_map, w_map, up_map, y_map, epilogue, scales, experts, int(call.m),
-                  int(w.n), int(w.k), kTileGroup);
+                  int(w.n), int(w.k), kTileGroup, int(options.early));
   }
 }
 
@@ -171,10 +176,15 @@ std::vector<ManyTile> many_tiles(int capability, DenseRows::Element element) {
   if (capability != 90)  // 96 KiB of shared memory at most: what an sm_86 has
     return {{.rows = 128, .columns = 128, .stages = 3},
             {.rows = 32, .columns = 64, .stages = 4, .rate = 0.5}};
+  // Many widths, so that one fills the device whatever m and n are: gate and up of 256 rows of an 8B model
+  // are 256 tiles of 128 x 224. 160 and, for 64 rows, 96, 192 and 256 never won.
   return {
       {.rows = 128, .columns = 256, .stages = 4, .consumers = 2},
+      {.rows = 128, .columns = 224, .stages = 4, .consumers = 2, .rate = 0.98},
       {.rows = 128, .columns = 192, .stages = 4, .consumers = 2, .rate = 0.99},
       {.rows = 128, .columns = 128, .stages = 6, .consumers = 2, .rate = 0.98},
+      {.rows = 128, .columns = 96, .stages = 6, .consumers = 2, .rate = 0.88},
+      {.rows = 64, .columns = 224, .stages = 5, .consumers = 1, .rate = 0.85},
       {.rows = 64, .columns = 128, .stages = 8, .consumers = 1, .rate = 0.83},
       {.rows = 64, .columns = 64, .stages = 10, .consumers = 1, .rate = 0.48},
       {.rows = 64, .columns = 32, .stages = 16, .consumers = 1, .rate = 0.27},
@@ -182,8 +192,9 @@ std::vector<ManyTile> many_tiles(int capability, DenseRows::Element element) {
 }
 
 bool many_tile_fits(const ManyTile& tile, bool is_gated) {
-  // Gated results of the Hopper kernel leave in pieces of 64 columns of bf16, half a tile, or one by one.
-  return tile.consumers == 0 || !is_gated || tile.columns % 128 == 0 || tile.columns == 64;
+  if (tile.consumers == 0 || !is_gated || tile.columns == 64 || tile.columns % 128 == 0) return true;
+  // Half a tile leaves in boxes of 64 columns. Two consumers of 192 have no registers left for it.
+  return tile.columns >= (tile.consumers == 1 ? 128 : 224);
 }
 
 // A wave of blocks lasts as long as
@@ -343,7 +354,7 @@ void matmul_dense_joined(KernelCache& cache, Stream& stream, std::span<const Den
   shape.overlap_previous = first.overlap_previous;
   stream.launch(cache.get(variant_of(tile, way), "matmul_many"), shape, x_map, w_maps[0], w_maps[0],
                 y_maps[0], epilogues[0], RowScales{}, Experts{}, int(first.m), int(first.w->rows), int(k),
-                kTileGroup, joined);
+                kTileGroup, 1, joined);
 }
 
 std::vector<Variant> matmul_many_variants(int capability, std::span<const MatMulCall> calls) {
@@ -401,7 +412,7 @@ void add_stock(int capability, const Way& way, std::vector<Variant>& variants) {
   for (const auto& tile : many_tiles(capability, way.element)) {
     if (!many_tile_fits(tile, way.gated)) continue;
     Way of_tile = way;
-    if (tile.columns / (way.gated ? 2 : 1) * (way.y_f32 ? 4 : 2) % 128 != 0) of_tile.boxed = false;
+    if (!leaves_in_boxes(tile, way.gated, way.y_f32)) of_tile.boxed = false;
     if (way.joined && (!of_tile.boxed || tile.consumers == 0)) continue;
     auto variant = variant_of(tile, of_tile);
     if (std::find(variants.begin(), variants.end(), variant) == variants.end())

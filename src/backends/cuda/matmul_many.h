@@ -100,7 +100,8 @@ double many_seconds(const DeviceFacts&, const ManyTile&, int64_t m, const DenseR
 struct DenseOptions {
   Address x_scales = 0;  // e4m3: f32 [m]; x is e4m3 then (quantize_rows)
   ExpertRows experts;
-  bool beside = false;             // other weights are unpacked meanwhile
+  bool beside = false;  // other weights are unpacked meanwhile
+  bool early = false;   // no kernel of the stream writes the weights: read before the last one ends
   const ManyTile* tile = nullptr;  // else chosen
 };
 

@@ -46,6 +46,18 @@ void prepare(testing::Gpu& gpu) {
   done = true;
   auto all = matmul_many_stock(gpu.device.facts().capability);
   for (const auto& v : matmul_many_sm90_stock(gpu.device.facts().capability)) all.push_back(v);
+  // Ends that no model's product has: added to bf16, and to rows that do not begin on 16 bytes.
+  DeviceMatrix w;
+  w.form = &form("bf16");
+  for (const int64_t n : {264, 101})
+    for (const bool y_f32 : {false, true})
+      for (const uint64_t add : {0, 16, 32}) {
+        w.rows = n, w.cols = 64, w.piece_bytes = size_t(n * 64) * 2;
+        MatMulCall call;
+        call.w = &w, call.y = 16, call.y_f32 = y_f32, call.add = add == 16 && !y_f32 ? 0 : add;
+        for (auto& v : matmul_many_variants(gpu.device.facts().capability, {&call, 1}))
+          all.push_back(std::move(v));
+      }
   gpu.kernels.prepare(all);
 }
 
@@ -236,6 +248,74 @@ TEST(MatMulManyOnGpu, RunsInsideALargerMatrixAndAGraph) {
   for (int64_t r = 0; r < s.m; ++r)
     for (int64_t c = 0; c < stride; ++c)
       ASSERT_EQ(direct[size_t(r * stride + c)] == 0xffff, c < offset || c >= offset + s.n) << r << ' ' << c;
+}
+
+// Tiles that follow one another at once: staged results must not be overwritten before they have left.
+TEST(MatMulManyOnGpu, LeavesStagedResultsAloneUntilTheyHaveLeft) {
+  CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
+  const int64_t m = 3000, n = 3208, k = 16;
+  const auto x = gpu.upload(as_bf16(normal(size_t(m * k), fresh_seed())));
+  const auto w = gpu.upload(as_bf16(normal(size_t(n * k), fresh_seed())));
+  const DenseRows weight{.data = w.address(), .n = n, .k = k};
+  for (const bool gated : {false, true})
+    for (const bool y_f32 : {false, true}) {
+      std::vector<uint8_t> first;
+      for (const auto& tile : many_tiles(gpu.device.facts().capability)) {
+        if (!many_tile_fits(tile, gated)) continue;
+        SCOPED_TRACE(fmt::format("{} gated {} f32 {}", name(tile), gated, y_f32));
+        const auto y = gpu.poisoned(size_t(m * n) * (y_f32 ? 4 : 2));
+        MatMulCall call;
+        call.x = x.address(), call.m = m, call.y = y.address(), call.y_f32 = y_f32;
+        if (gated) call.activation = Activation::silu;
+        DenseOptions options;
+        options.tile = &tile;
+        matmul_dense(gpu.kernels, gpu.stream, weight, gated ? &weight : nullptr, call, options);
+        const auto bits = gpu.download<uint8_t>(y);
+        if (first.empty()) first = bits;
+        const auto at = std::mismatch(bits.begin(), bits.end(), first.begin()).first - bits.begin();
+        ASSERT_EQ(size_t(at), bits.size())
+            << "row " << at / (n * (y_f32 ? 4 : 2)) << " byte " << at % (n * (y_f32 ? 4 : 2));
+      }
+    }
+}
+
+// Each product reads what the one before it writes, and its weights before that one has ended.
+TEST(MatMulManyOnGpu, ReadsWeightsEarlyAndRowsInTime) {
+  CAIRN_NEED_GPU(gpu);
+  prepare(gpu);
+  const int64_t size = 2048, layers = 12;
+  std::vector<Buffer> weights;
+  for (int i = 0; i < layers; ++i)
+    weights.push_back(gpu.upload(as_bf16(normal(size_t(size * size), fresh_seed(), 0.03f))));
+  const auto tiles = many_tiles(gpu.device.facts().capability);
+  for (const int64_t m : {1, 48, 130, 256, 300}) {
+    SCOPED_TRACE(m);
+    const auto x = gpu.upload(as_bf16(normal(size_t(m * size), fresh_seed())));
+    std::vector<Buffer> y;
+    for (int i = 0; i < layers; ++i) y.push_back(gpu.poisoned(size_t(m * size) * 2));
+    const auto chain = [&](bool early) {
+      for (size_t i = 0; i < weights.size(); ++i) {
+        MatMulCall call;
+        call.x = i > 0 ? y[i - 1].address() : x.address(), call.m = m, call.y = y[i].address();
+        call.overlap_previous = early;
+        DenseOptions options;
+        options.early = early, options.tile = &tiles[i % tiles.size()];
+        matmul_dense(gpu.kernels, gpu.stream, {.data = weights[i].address(), .n = size, .k = size}, nullptr,
+                     call, options);
+      }
+    };
+    chain(false);
+    std::vector<std::vector<uint16_t>> want;
+    for (const auto& one : y) want.push_back(gpu.download<uint16_t>(one));
+    const auto graph = Graph::capture(gpu.stream, [&] { chain(true); });
+    for (int round = 0; round < 10; ++round) {
+      for (const auto& one : y) gpu.stream.fill(one.address(), 0xff, one.size());
+      graph.launch(gpu.stream);
+      for (size_t i = 0; i < y.size(); ++i)
+        ASSERT_EQ(gpu.download<uint16_t>(y[i]), want[i]) << "round " << round << " product " << i;
+    }
+  }
 }
 
 TEST(MatMulManyOnGpu, RefusesRowsThatDoNotBeginOn16Bytes) {

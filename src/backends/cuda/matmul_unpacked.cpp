@@ -97,7 +97,9 @@ void multiply_unpacked(KernelCache& cache, Stream& stream, const MatMulCall& cal
   if (plain(w) && (!pairs || plain(*call.up))) {
     const DenseRows rows{.data = w.data, .n = w.rows, .k = w.cols};
     const DenseRows up{.data = pairs ? call.up->data : 0, .n = w.rows, .k = w.cols};
-    matmul_dense(cache, stream, rows, pairs ? &up : nullptr, call);
+    DenseOptions options;
+    options.early = true;
+    matmul_dense(cache, stream, rows, pairs ? &up : nullptr, call, options);
     return;
   }
   const int64_t piece =

@@ -188,6 +188,9 @@ enum class Element { bf16, f16, e4m3 };
 #define WGMMA_REGISTERS_96_127                                                                   \
   "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
   "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define WGMMA_REGISTERS_32_47 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+#define WGMMA_REGISTERS_96_111 \
+  "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
 #define WGMMA(shape, types, transposes, registers, a_operand, b_operand, flag, ...)                      \
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " flag                                                  \
                ", 0;\n"                                                                                  \
@@ -215,6 +218,11 @@ DEVICE void wgmma(float (&d)[32], u64 a, u64 b, u32 accumulate) {
   WGMMA_BY_ELEMENT("m64n64", WGMMA_REGISTERS_0_31, "%32", "%33", "%34", WGMMA_OUT32(0));
 }
 template <Element element>
+DEVICE void wgmma(float (&d)[48], u64 a, u64 b, u32 accumulate) {
+  WGMMA_BY_ELEMENT("m64n96", WGMMA_REGISTERS_0_31 ", " WGMMA_REGISTERS_32_47, "%48", "%49", "%50",
+                   WGMMA_OUT32(0), WGMMA_OUT8(32), WGMMA_OUT8(40));
+}
+template <Element element>
 DEVICE void wgmma(float (&d)[64], u64 a, u64 b, u32 accumulate) {
   WGMMA_BY_ELEMENT("m64n128", WGMMA_REGISTERS_0_31 ", " WGMMA_REGISTERS_32_63, "%64", "%65", "%66",
                    WGMMA_OUT32(0), WGMMA_OUT32(32));
@@ -223,6 +231,14 @@ template <Element element>
 DEVICE void wgmma(float (&d)[96], u64 a, u64 b, u32 accumulate) {
   WGMMA_BY_ELEMENT("m64n192", WGMMA_REGISTERS_0_31 ", " WGMMA_REGISTERS_32_63 ", " WGMMA_REGISTERS_64_95,
                    "%96", "%97", "%98", WGMMA_OUT32(0), WGMMA_OUT32(32), WGMMA_OUT32(64));
+}
+template <Element element>
+DEVICE void wgmma(float (&d)[112], u64 a, u64 b, u32 accumulate) {
+  WGMMA_BY_ELEMENT("m64n224",
+                   WGMMA_REGISTERS_0_31 ", " WGMMA_REGISTERS_32_63 ", " WGMMA_REGISTERS_64_95
+                                        ", " WGMMA_REGISTERS_96_111,
+                   "%112", "%113", "%114", WGMMA_OUT32(0), WGMMA_OUT32(32), WGMMA_OUT32(64), WGMMA_OUT8(96),
+                   WGMMA_OUT8(104));
 }
 template <Element element>
 DEVICE void wgmma(float (&d)[128], u64 a, u64 b, u32 accumulate) {

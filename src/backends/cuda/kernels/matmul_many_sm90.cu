@@ -12,6 +12,9 @@
 // EXPERTS: rows of x are sorted by expert (those of y as `order` says), expert e has rows begins[e] to
 // begins[e + 1] and rows e n to (e + 1) n of w.
 //
+// early: no kernel of the stream writes w, so that the first round of the ring brings its weights before the
+// kernel ahead has ended.
+//
 // Shapes: k and the row strides multiples of 16 bytes; any m and n. Bias, y and add as in matmul.h.
 // Dropped: clusters of two that share x or w by multicast, and 256 x 128 tiles: no faster on an H200, where
 // the power limit sets the pace of all good shapes.
@@ -104,9 +107,11 @@ constexpr u32 kXBytes = kTileM * 128, kWBytes = TILE_N * 128, kStageBytes = kXBy
 constexpr u32 kPieceBytes = 64 * 128;  // of y on its way out: 64 rows of 128 bytes
 constexpr int kPieceColumns = OUT_F32 ? 32 : 64;
 constexpr int kSums = TILE_N / 2;  // a thread's accumulators
-constexpr int kPieces = BOXED ? kOutN / kPieceColumns : kOutN / 16,
+constexpr int kPieces = BOXED ? (kOutN + kPieceColumns - 1) / kPieceColumns : kOutN / 16,
               kPieceEights = BOXED ? kPieceColumns / 8 : 2;
-static_assert(kPieces * kPieceEights * 8 == kOutN, "results leave in whole pieces");
+// The last piece ends where the tile ends: what it shares with the one before it is written twice, alike.
+static_assert(BOXED ? kOutN >= kPieceColumns && kOutN % 8 == 0 : kOutN % 16 == 0, "results leave in pieces");
+static_assert(!BOXED || !OUT_F32 || kOutN % kPieceColumns == 0, "what is added is added once");
 static_assert(!kScaled || TILE_N == 128, "two sets of sums, and one weight scale per tile");
 static_assert(!JOINED || (BOXED && !EXPERTS && !GATED && !kScaled), "of plain weights only");
 static_assert(!PACKED || (!JOINED && !kScaled), "of packed weights only");
@@ -336,7 +341,7 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
                                                     const __grid_constant__ TensorMap first_y_map,
                                                     const Epilogue first_epilogue, const Scales scales,
                                                     const Experts experts, int m, int first_n, int k,
-                                                    int group
+                                                    int group, int early
 #if JOINED
                                                     ,
                                                     const __grid_constant__ Joined more
@@ -354,6 +359,26 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
   const int steps = (k + kStepColumns - 1) / kStepColumns;
   i32* ends = reinterpret_cast<i32*>(dynamic + (empty + STAGES * 8 - shared_address(dynamic)));
 
+  const int across_n = (first_n + kOutN - 1) / kOutN;
+  Tiles tiles = {(m + kTileM - 1) / kTileM, across_n, group, m, first_n, ends, experts, {across_n, across_n}};
+#if JOINED
+  tiles.ends_n[1] = across_n + (more.n[0] + kOutN - 1) / kOutN;
+  tiles.across_n = tiles.ends_n[1] + (more.n[1] + kOutN - 1) / kOutN;
+#endif
+#if !PACKED
+  const auto bring_weights = [&](const Tiles::Place& at, int step, u32 stage) {
+#if JOINED
+    const TensorMap* w_map = at.which == 0 ? &first_w_map : &more.w[at.which - 1];
+#else
+    const TensorMap* w_map = &first_w_map;
+#endif
+    const u32 w_to = base + stage * kStageBytes + kXBytes, done = full + 8 * stage;
+    load_box(w_to, w_map, step * kStepColumns, at.w_row, done);
+    if constexpr (GATED) load_box(w_to + kWBytes / 2, &up_map, step * kStepColumns, at.w_row, done);
+  };
+  const bool starts_early = !EXPERTS && early != 0;
+#endif
+
   if (threadIdx.x == 0) {
     prefetch_map(&x_map), prefetch_map(&first_w_map);
     if (GATED) prefetch_map(&up_map);
@@ -363,18 +388,21 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
       barrier_init(empty + 8 * s, CONSUMERS * 4);  // each consumer warp
     }
     barriers_ready();
+#if !PACKED
+    if (starts_early) {  // the first round of the ring: its weights wait for nobody
+      const auto at = tiles.place(blockIdx.x);
+      for (int s = 0; s < STAGES && s < steps; ++s) {
+        barrier_expect(full + 8 * s, kStageBytes);
+        bring_weights(at, s, s);
+      }
+    }
+#endif
   }
   wait_for_previous();
   release_next();
   if (EXPERTS && threadIdx.x < 32) count_expert_tiles(experts.begins, experts.count, kTileM, ends);
   __syncthreads();
-  const int across_m = EXPERTS ? ends[experts.count - 1] : (m + kTileM - 1) / kTileM;
-  const int across_n = (first_n + kOutN - 1) / kOutN;
-  Tiles tiles = {across_m, across_n, group, m, first_n, ends, experts, {across_n, across_n}};
-#if JOINED
-  tiles.ends_n[1] = across_n + (more.n[0] + kOutN - 1) / kOutN;
-  tiles.across_n = tiles.ends_n[1] + (more.n[1] + kOutN - 1) / kOutN;
-#endif
+  if constexpr (EXPERTS) tiles.across_m = ends[experts.count - 1];
 
 #if PACKED
   if (warpgroup < kFillers) {
@@ -388,20 +416,13 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
       Ring ring;
       for (int index = blockIdx.x; index < tiles.count(); index += gridDim.x) {
         const auto at = tiles.place(index);
-#if JOINED
-        const TensorMap* w_map = at.which == 0 ? &first_w_map : &more.w[at.which - 1];
-#else
-        const TensorMap* w_map = &first_w_map;
-#endif
         for (int step = 0; step < steps; ++step, ring.next()) {
-          const u32 x_to = base + ring.stage * kStageBytes, w_to = x_to + kXBytes,
-                    done = full + 8 * ring.stage;
-          const int column = step * kStepColumns;
+          const bool begun = starts_early && index == int(blockIdx.x) && step < STAGES;
+          const u32 done = full + 8 * ring.stage;
           barrier_wait(empty + 8 * ring.stage, ring.parity ^ 1);
-          barrier_expect(done, kStageBytes);
-          load_box(x_to, &x_map, column, at.row, done);
-          load_box(w_to, w_map, column, at.w_row, done);
-          if constexpr (GATED) load_box(w_to + kWBytes / 2, &up_map, column, at.w_row, done);
+          if (!begun) barrier_expect(done, kStageBytes);
+          load_box(base + ring.stage * kStageBytes, &x_map, step * kStepColumns, at.row, done);
+          if (!begun) bring_weights(at, step, ring.stage);
         }
       }
     }
@@ -413,6 +434,7 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
   const u32 consumer = warpgroup - kFillers, thread = threadIdx.x % 128, warp = thread / 32,
             lane = thread % 32;
   Ring ring;
+  u32 half = 0;  // of the consumer's staging, in turns
   float d[kSums];
   for (int index = blockIdx.x; index < tiles.count(); index += gridDim.x) {
     const auto at = tiles.place(index);
@@ -455,8 +477,9 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
       if (my_row + 8 < at.row_end) x_scale[1] = scales.x[my_row + 8];
     }
 #pragma unroll
-    for (int piece = 0; piece < kPieces; ++piece) {
-      const u32 to = staging + (consumer * 2 + piece % 2) * kPieceBytes;
+    for (int piece = 0; piece < kPieces; ++piece, half ^= 1) {
+      const int first_eight = min(piece * kPieceEights, kOutN / 8 - kPieceEights);
+      const u32 to = staging + (consumer * 2 + half) * kPieceBytes;
       if constexpr (BOXED) {
         if (thread == 0) wait_stores_read<1>();
         meet(1 + consumer, 128);
@@ -466,7 +489,7 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
         float v[2][4];  // of 8 columns each: rows r and r + 8, two columns
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          const int i = piece * kPieceEights + j + h, c = at.column + 8 * i + 2 * int(lane % 4);
+          const int i = first_eight + j + h, c = at.column + 8 * i + 2 * int(lane % 4);
           float w_scale[2] = {1, 1}, up_scale[2] = {1, 1}, bias[2] = {0, 0};
 #pragma unroll
           for (int q = 0; q < 2; ++q) {
@@ -517,7 +540,7 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
         publish_shared();
         meet(1 + consumer, 128);
         if (thread == 0) {
-          const int c = at.column + piece * kPieceColumns;
+          const int c = at.column + first_eight * 8;
           if (OUT_F32 && !ADDED && e.add)
             add_box(&y_map, c, first_row, to);
           else
