@@ -2,6 +2,7 @@
 //   cuda_matmul_bench [--forms bf16,q4_k] [--rows 1,8,16,64] [--sweep] [--chain] [--json FILE]
 // Shapes are those of Llama-3.1-8B. Every launch reads another copy of the weights (a gigabyte and more in
 // turn); launches are replayed as a graph with programmatic dependent launch, as decoding does it.
+// --warpgroups: tilings of matmul_few_sm90 beside what is chosen of mma.sync, a line per product.
 // --sweep: many tilings per product; --chain: four products of a layer after each other, over 16 layers.
 // Links: cairn_backends_cuda
 #include <fmt/core.h>
@@ -17,6 +18,7 @@
 
 #include "backends/cuda/ceilings.h"
 #include "backends/cuda/matmul_few.h"
+#include "backends/cuda/matmul_few_sm90.h"
 #include "backends/cuda/matmul_row.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -158,6 +160,66 @@ struct Bench {
                        tiling.blocks_per_multiprocessor));
   }
 
+  static std::vector<WarpgroupTiling> warpgroup_candidates(const Form& f, int64_t m, size_t room) {
+    std::vector<WarpgroupTiling> all;
+    for (const int warpgroups : {4, 3, 2})
+      for (const int cluster : {1, 2, 4, 8})
+        all.push_back(with_stages(f,
+                                  {.token_tiles = m <= 8    ? 1
+                                                  : m <= 16 ? 2
+                                                  : m <= 32 ? 4
+                                                            : 8,
+                                   .warpgroups = warpgroups,
+                                   .cluster = cluster},
+                                  room));
+    return all;
+  }
+  // Microseconds of mma.sync as chosen and of tilings of warpgroups, a line per shape.
+  void warpgroups(const Form& f, const std::vector<std::string>& rows) {
+    const size_t room = device.facts().shared_per_block;
+    std::vector<Variant> needed;
+    for (const auto& r : rows)
+      for (const auto& s : shapes()) {
+        const int64_t m = std::stoll(r);
+        for (const auto& t : warpgroup_candidates(f, m, room))
+          needed.push_back(warpgroup_variant(f, t, s.gated));
+        int64_t total = 0;
+        for (const int64_t n : s.rows) total += n;
+        needed.push_back(few_variant(f, few_tiling(f, total, s.cols, m, s.gated, device.facts()), s.gated));
+      }
+    std::sort(needed.begin(), needed.end(), [](const auto& a, const auto& b) { return a.id() < b.id(); });
+    needed.erase(std::unique(needed.begin(), needed.end()), needed.end());
+    kernels.prepare(needed);
+    fmt::print("{:>10} {:>10} {:>4} {:>7} {:>8}", f.name, "us", "m", "bytes", "mma.sync");
+    for (const auto& t : warpgroup_candidates(f, 8, room))
+      fmt::print(" {:>6}", fmt::format("w{}c{}", t.warpgroups, t.cluster));
+    fmt::print("\n");
+    for (const auto& s : shapes())
+      for (const auto& r : rows) {
+        const int64_t m = std::stoll(r);
+        size_t at = 0;
+        std::vector<Product> products(size_t(std::clamp<int64_t>(
+            int64_t(1e9 / (double(s.rows[0]) * double(s.cols) * f.block_bytes() / 8 / f.chunk)), 4, 24)));
+        for (auto& p : products) fill(p, f, s, m, at);
+        const int count = int(products.size());
+        int64_t total = 0;
+        for (const int64_t n : s.rows) total += n;
+        const auto mma = few_tiling(f, total, s.cols, m, s.gated, device.facts());
+        fmt::print("{:>10} {:>10} {:4} {:7.1f}", f.name, s.name, m, products[0].bytes / ceiling * 1e6);
+        fmt::print(" {:8.1f}",
+                   1e6 * seconds([&](int i) { matmul_few(kernels, stream, products[size_t(i)].calls, mma); },
+                                 count));
+        for (const auto& t : warpgroup_candidates(f, m, room)) {
+          fmt::print(
+              " {:6.1f}",
+              1e6 * seconds([&](int i) { matmul_few_sm90(kernels, stream, products[size_t(i)].calls, t); },
+                            count));
+          std::fflush(stdout);
+        }
+        fmt::print("\n");
+      }
+  }
+
   static std::string describe(const RowTiling& t) {
     return fmt::format("alone: rw {} st {} bpm {}", t.row_warps, t.stages, t.blocks_per_multiprocessor);
   }
@@ -269,7 +331,7 @@ std::vector<FewTiling> candidates(const Form& f, int64_t m) {
 
 int run(int argc, char** argv) {
   std::vector<std::string> names = {"bf16"}, rows = {"1"}, only;
-  bool sweep = false, chain = false;
+  bool sweep = false, chain = false, warpgroups = false;
   std::string json;
   for (int i = 1; i < argc; ++i) {
     const std::string a = argv[i];
@@ -277,6 +339,8 @@ int run(int argc, char** argv) {
       sweep = true;
     else if (a == "--chain")
       chain = true;
+    else if (a == "--warpgroups")
+      warpgroups = true;
     else if (a == "--forms" && i + 1 < argc)
       names = list(argv[++i]);
     else if (a == "--rows" && i + 1 < argc)
@@ -291,6 +355,10 @@ int run(int argc, char** argv) {
     }
   }
   Bench bench;
+  if (warpgroups) {
+    for (const auto& name : names) bench.warpgroups(form(name), rows);
+    return 0;
+  }
   std::vector<Variant> needed;
   for (const auto& name : names)
     for (const auto& r : rows)

@@ -3,6 +3,7 @@
 #include "backends/cuda/ceilings.h"
 #include "backends/cuda/df11.h"
 #include "backends/cuda/matmul_few.h"
+#include "backends/cuda/matmul_few_sm90.h"
 #include "backends/cuda/matmul_lookup.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/matmul_row.h"
@@ -40,6 +41,8 @@ std::span<const Family> kernel_families() {
        }},
       {"matmul_few.cu", "products of rows that extend answers, weights in any form",
        "double on the CPU (matmul_few_gpu_test.cpp)", matmul_few_stock},
+      {"matmul_few_sm90.cu", "the same on Hopper, weights in blocks, by products of warpgroups",
+       "double on the CPU (matmul_few_gpu_test.cpp)", warpgroup_stock},
       {"matmul_row.cu", "products of a row that is alone, integer codes in integers",
        "double on the CPU (matmul_row_gpu_test.cpp)", matmul_row_stock},
       {"matmul_lookup.cu", "products of rows that extend answers with planes of signs, looked up",

@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "backends/cuda/few_arguments.h"
+#include "backends/cuda/matmul_few_sm90.h"
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -109,8 +110,12 @@ std::vector<Variant> matmul_few_variants(const Form& f, int64_t rows, int64_t co
                                          const DeviceFacts& device) {
   std::vector<Variant> all;
   for (const int64_t m : {1, 8, 16, 32, 64}) {
-    auto v = few_variant(f, few_tiling(f, rows, cols, m, gated, device), gated);
-    if (std::find(all.begin(), all.end(), v) == all.end()) all.push_back(std::move(v));
+    // Both: several matrices together may take the other one.
+    std::vector<Variant> needed = {few_variant(f, few_tiling(f, rows, cols, m, gated, device), gated)};
+    if (const auto t = warpgroup_tiling(f, rows * (gated ? 2 : 1), cols, m, device))
+      needed.push_back(warpgroup_variant(f, *t, gated));
+    for (auto& v : needed)
+      if (std::find(all.begin(), all.end(), v) == all.end()) all.push_back(std::move(v));
   }
   return all;
 }
@@ -147,6 +152,9 @@ void matmul_few(KernelCache& kernels, Stream& stream, std::span<const MatMulCall
   int64_t rows = 0;
   for (const auto& call : calls) rows += call.w->rows;
   const auto& first = calls.front();
+  if (const auto wide = warpgroup_tiling(*first.w->form, rows * (first.up ? 2 : 1), first.w->cols, first.m,
+                                         stream.device().facts()))
+    return matmul_few_sm90(kernels, stream, calls, *wide);
   matmul_few(
       kernels, stream, calls,
       few_tiling(*first.w->form, rows, first.w->cols, first.m, first.up != nullptr, stream.device().facts()));

@@ -10,6 +10,7 @@
 #include <map>
 #include <utility>
 
+#include "backends/cuda/matmul_few_sm90.h"
 #include "backends/cuda/matmul_row.h"
 #include "backends/cuda/testing.h"
 #include "base/checked.h"
@@ -332,7 +333,8 @@ TEST(MatMulFew, TilingsDoNotChangeABit) {
     const auto s = sample(gpu, f, rows, cols, 1, false);
     for (const int64_t m : {1, 5, 16, 40}) {
       const auto x = gpu.upload(testing::as_bf16(normal(size_t(m * cols), 2)));
-      const auto wanted = run_few(gpu, s.matrix, x, m);
+      const auto chosen = few_tiling(f, rows, cols, m, false, gpu.device.facts());
+      const auto wanted = run_few(gpu, s.matrix, x, m, &chosen);
       for (FewTiling t : {FewTiling{1, 1, parts, parts, 1, 1, 3}, FewTiling{2, 2, parts, parts, 1, 1, 3},
                           FewTiling{1, 1, parts, parts / 4, 4, 4, 3}, FewTiling{1, 4, parts, 1, 8, parts, 3},
                           FewTiling{1, 2, parts, 1, 8, 1, 3}, FewTiling{2, 1, parts, parts / 2, 2, 2, 3},
@@ -345,6 +347,116 @@ TEST(MatMulFew, TilingsDoNotChangeABit) {
       }
     }
   }
+}
+
+std::vector<float> run_warpgroups(Gpu& gpu, const DeviceMatrix& w, const Buffer& x, int64_t m,
+                                  const WarpgroupTiling& tiling) {
+  MatMulCall call;
+  call.w = &w, call.x = x.address(), call.m = m, call.y_f32 = true;
+  const auto y = gpu.poisoned(size_t(m * w.rows) * 4);
+  call.y = y.address();
+  matmul_few_sm90(gpu.kernels, gpu.stream, std::span(&call, 1), tiling);
+  return gpu.download<float>(y);
+}
+std::vector<WarpgroupTiling> warpgroup_tilings(const Gpu& gpu, const Form& f) {
+  std::vector<WarpgroupTiling> all;
+  for (const int cluster : {1, 4, 8})
+    for (const int tokens : {1, 2, 4, 8})
+      for (const int warpgroups : {4, 3}) {
+        if (warpgroups == 3 && tokens < 8) continue;
+        WarpgroupTiling t{.token_tiles = tokens, .warpgroups = warpgroups, .cluster = cluster};
+        all.push_back(with_stages(f, t, gpu.device.facts().shared_per_block));
+      }
+  return all;
+}
+
+TEST(MatMulFewWarpgroups, AgreeWithDoubleAndRowsAreIndependent) {
+  CAIRN_NEED_GPU(gpu);
+  if (gpu.device.facts().capability != 90) GTEST_SKIP() << "of Hopper";
+  for (const char* name : {"q4_k", "q6_k", "q8_0", "int4_g128"}) {
+    const Form& f = form(name);
+    std::vector<Variant> needed = {
+        few_variant(f, few_tiling(f, 515, 2816, 8, false, gpu.device.facts()), false)};
+    for (const auto& t : warpgroup_tilings(gpu, f)) needed.push_back(warpgroup_variant(f, t, false));
+    gpu.kernels.prepare(needed);
+    for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{24, 768}, {100, 256}, {515, 256 * 11}}) {
+      const auto s = sample(gpu, f, rows, cols, unsigned(rows));
+      const int64_t most = 66;
+      const auto bits = testing::as_bf16(normal(size_t(most * cols), 7));
+      const auto x = gpu.upload(bits);
+      const auto wanted = product(s.few, rows, cols, testing::as_float(bits), most);
+      const auto few = run_few(gpu, s.matrix, x, 8);
+      std::map<int, std::vector<float>> of_cluster;
+      for (const auto& t : warpgroup_tilings(gpu, f)) {
+        const auto what = warpgroup_variant(f, t, false).id();
+        for (const int64_t m : {66, 1, 7, 8, 9, 33, 64}) {
+          const auto got = run_warpgroups(gpu, s.matrix, x, m, t);
+          auto& all = of_cluster[t.cluster];
+          if (m == most) {
+            expect_product(got, wanted, 0, fmt::format("[{}, {}] {}", rows, cols, what));
+            if (::testing::Test::HasFatalFailure()) return;
+            if (all.empty()) all = got;
+          }
+          ASSERT_EQ(std::memcmp(got.data(), all.data(), got.size() * 4), 0)
+              << "[" << rows << ", " << cols << "] m " << m << ' ' << what;
+        }
+      }
+      for (const auto& [cluster, all] : of_cluster) {
+        if (cluster != few_parts(f)) continue;
+        ASSERT_EQ(std::memcmp(few.data(), all.data(), few.size() * 4), 0)
+            << name << " [" << rows << ", " << cols << "] is not what mma.sync gives";
+      }
+    }
+  }
+}
+
+TEST(MatMulFewWarpgroups, EpiloguesDoWhatTheySay) {
+  CAIRN_NEED_GPU(gpu);
+  if (gpu.device.facts().capability != 90) GTEST_SKIP() << "of Hopper";
+  const Form& f = form("q4_k");
+  const int64_t rows = 300, cols = 1024;
+  const auto s = sample(gpu, f, rows, cols, 1), u = sample(gpu, f, rows, cols, 2),
+             v = sample(gpu, f, 44, cols, 3);
+  for (const int cluster : {1, 4})
+    for (const int64_t m : {1, 9, 64}) {
+      const auto t = with_stages(f,
+                                 {.token_tiles = m <= 8    ? 1
+                                                 : m <= 16 ? 2
+                                                           : 8,
+                                  .cluster = cluster},
+                                 gpu.device.facts().shared_per_block);
+      SCOPED_TRACE(fmt::format("cluster {} m {}", cluster, m));
+      const auto bits = testing::as_bf16(normal(size_t(m * cols), 3, 0.01f));
+      const auto x = gpu.upload(bits);
+      const auto gate = product(s.few, rows, cols, testing::as_float(bits), m),
+                 up = product(u.few, rows, cols, testing::as_float(bits), m),
+                 other = product(v.few, 44, cols, testing::as_float(bits), m);
+      MatMulCall call;
+      call.w = &s.matrix, call.up = &u.matrix, call.x = x.address(), call.m = m;
+      call.activation = program::Activation::silu;
+      const auto y = gpu.poisoned(size_t(m * rows) * 2);
+      call.y = y.address();
+      matmul_few_sm90(gpu.kernels, gpu.stream, std::span(&call, 1), t);
+      const auto got = testing::as_float(gpu.download<uint16_t>(y));
+      for (size_t i = 0; i < got.size(); ++i) {
+        const double wanted = gate.y[i] / (1 + std::exp(-gate.y[i])) * up.y[i];
+        ASSERT_NEAR(got[i], wanted, std::abs(wanted) / 250 + 1e-4) << "gated at " << i;
+      }
+      // Two matrices, one of an odd number of groups, the residual on the first.
+      const auto add = normal(size_t(m * rows), 5);
+      const auto first = gpu.upload(add);
+      const auto second = gpu.poisoned(size_t(m * 44) * 4);
+      std::vector<MatMulCall> calls(2);
+      for (auto& c : calls) c.x = x.address(), c.m = m, c.y_f32 = true;
+      calls[0].w = &s.matrix, calls[0].y = calls[0].add = first.address();
+      calls[1].w = &v.matrix, calls[1].y = second.address();
+      matmul_few_sm90(gpu.kernels, gpu.stream, calls, t);
+      const auto got_first = gpu.download<float>(first), got_second = gpu.download<float>(second);
+      for (size_t i = 0; i < got_first.size(); ++i)
+        ASSERT_NEAR(got_first[i], add[i] + gate.y[i], 2e-5 * (1 + gate.magnitude[i])) << "first at " << i;
+      for (size_t i = 0; i < got_second.size(); ++i)
+        ASSERT_NEAR(got_second[i], other.y[i], 2e-5 * (1 + other.magnitude[i])) << "second at " << i;
+    }
 }
 
 TEST(MatMulFew, EpiloguesDoWhatTheySay) {
@@ -463,8 +575,9 @@ TEST(MatMulFew, ExpertsMultiplyTheRowsThatChoseThem) {
           // the same bits as the expert's matrix alone gives
           const std::vector<uint16_t> one_bits(bits.begin() + row * cols, bits.begin() + (row + 1) * cols);
           if (i < 8) {
+            const auto tiling = few_expert_tiling(f, gpu.device.facts());
             const auto alone =
-                run_few(gpu, pieces[size_t(chosen[size_t(i)])].matrix, gpu.upload(one_bits), 1);
+                run_few(gpu, pieces[size_t(chosen[size_t(i)])].matrix, gpu.upload(one_bits), 1, &tiling);
             ASSERT_EQ(std::memcmp(alone.data(), part.data(), part.size() * 4), 0) << name << " pair " << i;
           }
         }

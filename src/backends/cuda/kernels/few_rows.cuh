@@ -55,11 +55,13 @@ DEVICE uint4 load_far(const uint4* p) {
   return v;
 }
 
+#ifndef CAIRN_SHARED_ADDRESS  // hopper.cuh has it
 DEVICE u32 shared_address(const void* p) {
   u32 a;
   asm("{.reg .u64 t; cvta.to.shared.u64 t, %1; cvt.u32.u64 %0, t;}" : "=r"(a) : "l"(p));
   return a;
 }
+#endif
 // bytes: 16, or 0 to fill with zeros
 DEVICE void copy16(u32 to, const void* from, int bytes) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
