@@ -143,7 +143,9 @@ bool Executor::gated_together(const program::GatedMatMul& op) const {
 
 void Executor::prepare_fast_kernels() {
   unpacked_ = Buffer(device_, 2 * space_.unpacked_half);
-  scratch_ = {unpacked_.address(), space_.unpacked_half};
+  quantized_ = Buffer(device_, space_.quantized);
+  scratch_ = {
+      .data = unpacked_.address(), .half_bytes = space_.unpacked_half, .quantized = quantized_.address()};
   converted_ = Buffer(device_, size_t(space_.converted));
   expert_room_ = ExpertRoom(device_, space_.experts);
   expert_roles_ = expert_roles(program_, weights_);

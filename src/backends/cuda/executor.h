@@ -102,7 +102,7 @@ class Executor final : public backends::PartExecutor {
   std::vector<int64_t> decoded_at_;
   std::vector<Address> frequencies_, slopes_;  // of the rope tables; of the ALiBi attentions
   backends::StepTimes times_;
-  Buffer constants_, unpacked_, converted_;
+  Buffer constants_, unpacked_, quantized_, converted_;
   ManyScratch scratch_;  // in unpacked_
   std::vector<FusedRope> fused_ropes_;
   std::vector<ExpertRole> expert_roles_;  // per instruction

@@ -45,7 +45,7 @@ int warps_n(const ManyTile& tile) { return tile.columns / 32; }
 // What a variant is made of besides its tile.
 struct Way {
   DenseRows::Element element = DenseRows::Element::bf16;
-  bool block_scales = false, y_f32 = false, gated = false, experts = false, joined = false;
+  bool block_scales = false, blocks = false, y_f32 = false, gated = false, experts = false, joined = false;
   program::Activation activation = program::Activation::identity;
   // Boxed: results leave by the copy engine, which needs rows on 16 bytes and adds to what is in y by itself.
   bool boxed = true, added = false, capped = false;
@@ -86,6 +86,7 @@ Variant variant_of(const ManyTile& tile, const Way& way) {
   define("CONSUMERS", tile.consumers);
   if (way.element == DenseRows::Element::e4m3) define("ELEMENT", 2);
   if (way.block_scales) define("BLOCK_SCALES", 1);
+  if (way.blocks) define("W_BLOCKS", 1);
   if (!way.boxed) define("BOXED", 0);
   if (way.added) define("ADDED", 1);
   if (way.capped) define("CAPPED", 1);
@@ -114,6 +115,24 @@ driver::TensorMap tensor_map(Address data, int type, int64_t bytes, int64_t rows
   return map;
 }
 
+// Blocks of the form e4m3_g128, one half of their columns at a time: 64 bytes of each of eight rows, two
+// halves, the scales behind them (weights.h). Boxes of box_rows rows.
+driver::TensorMap weight_blocks_map(const DenseRows& w, int box_rows) {
+  constexpr int kPromoteTo256Bytes = 3;
+  const auto encode = driver::api().tensor_map_tiled;
+  if (!encode)
+    fail(ErrorKind::unsupported, "the NVIDIA driver has no cuTensorMapEncodeTiled; a newer driver does");
+  const auto block = uint64_t(form("e4m3_g128").block_bytes()), chunks = uint64_t(w.k / 128);
+  driver::TensorMap map;
+  const uint64_t dims[5] = {64, 8, 2, chunks, uint64_t(ceil_div(w.n, 8))},
+                 strides[4] = {64, 512, block, chunks * block};
+  const uint32_t box[5] = {64, 8, 1, 1, uint32_t(box_rows / 8)}, steps[5] = {1, 1, 1, 1, 1};
+  driver::check(encode(&map, driver::kTensorU8, 5, reinterpret_cast<void*>(w.data), dims, strides, box, steps,
+                       0, driver::kSwizzle64, kPromoteTo256Bytes, 0),
+                "describing a matrix to the copy engine");
+  return map;
+}
+
 // Tiles of a product; with experts the most that m rows can need.
 int64_t most_tiles(const ManyTile& tile, int64_t m, int64_t n, bool is_gated, int64_t experts) {
   const int64_t down = experts > 0 ? m / tile.rows + std::min(experts, m) : ceil_div(m, tile.rows);
@@ -127,8 +146,11 @@ void launch_sm90(KernelCache& cache, Stream& stream, const DenseRows& w, const D
   const int type = w.element == DenseRows::Element::e4m3 ? driver::kTensorU8 : driver::kTensorBf16;
   const int w_box = way.gated ? tile.columns / 2 : tile.columns;
   const auto x_map = tensor_map(call.x, type, bytes, call.m, w.k, w.k, tile.rows);
-  const auto w_map = way.packed ? x_map : tensor_map(w.data, type, bytes, w_rows, w.k, w.k, w_box);
-  const auto up_map = up ? tensor_map(up->data, type, bytes, w_rows, w.k, w.k, w_box) : w_map;
+  const auto weight_map = [&](const DenseRows& rows) {
+    return rows.blocks ? weight_blocks_map(rows, w_box)
+                       : tensor_map(rows.data, type, bytes, w_rows, rows.k, rows.k, w_box);
+  };
+  const auto w_map = way.packed ? x_map : weight_map(w), up_map = up ? weight_map(*up) : w_map;
   const auto y_map = way.boxed ? tensor_map(call.y, call.y_f32 ? driver::kTensorF32 : driver::kTensorBf16,
                                             call.y_f32 ? 4 : 2, call.m, w.n, epilogue.y_stride, kPieceRows)
                                : w_map;
@@ -167,11 +189,15 @@ void launch_any(KernelCache& cache, Stream& stream, const DenseRows& w, const De
 
 }  // namespace
 
-std::vector<ManyTile> many_tiles(int capability, DenseRows::Element element) {
+std::vector<ManyTile> many_tiles(int capability, DenseRows::Element element, bool block_scales) {
+  if (element == DenseRows::Element::e4m3 && capability != 90) return {};
   if (element == DenseRows::Element::e4m3) {
-    if (capability != 90) return {};
-    return {{.rows = 128, .columns = 128, .stages = 6, .consumers = 2},
-            {.rows = 64, .columns = 128, .stages = 8, .consumers = 1, .rate = 0.6}};
+    std::vector<ManyTile> tiles = {{.rows = 128, .columns = 128, .stages = 6, .consumers = 2, .rate = 0.85},
+                                   {.rows = 64, .columns = 128, .stages = 8, .consumers = 1, .rate = 0.6}};
+    if (!block_scales)
+      tiles.insert(tiles.begin(), {{.rows = 128, .columns = 256, .stages = 4, .consumers = 2},
+                                   {.rows = 128, .columns = 192, .stages = 4, .consumers = 2, .rate = 0.95}});
+    return tiles;
   }
   if (capability != 90)  // 96 KiB of shared memory at most: what an sm_86 has
     return {{.rows = 128, .columns = 128, .stages = 3},
@@ -213,7 +239,7 @@ double many_seconds(const DeviceFacts& device, const ManyTile& tile, int64_t m, 
 ManyTile choose_many_tile(const DeviceFacts& device, int64_t m, const DenseRows& w, bool is_gated,
                           int64_t experts, bool beside) {
   const ManyTile* best = nullptr;
-  const auto tiles = many_tiles(device.capability, w.element);
+  const auto tiles = many_tiles(device.capability, w.element, w.block_scales);
   for (const auto& tile : tiles) {
     if (!many_tile_fits(tile, is_gated) || (beside && tile.columns > 192)) continue;
     if (!best || many_seconds(device, tile, m, w, is_gated, experts) <
@@ -242,7 +268,7 @@ void matmul_dense(KernelCache& cache, Stream& stream, const DenseRows& w, const 
                                      : choose_many_tile(stream.device().facts(), rows, w, up != nullptr,
                                                         options.experts.count, options.beside);
   Way way = way_of(tile, call, epilogue.y_stride, up != nullptr, options.experts.count > 0);
-  way.element = w.element, way.block_scales = w.block_scales;
+  way.element = w.element, way.block_scales = w.block_scales, way.blocks = w.blocks;
   if (tile.consumers > 0)
     launch_sm90(cache, stream, w, up, call, options, tile, epilogue, way);
   else
@@ -282,13 +308,14 @@ void matmul_packed(KernelCache& cache, Stream& stream, const MatMulCall& call, c
 }
 
 void quantize_rows(KernelCache& cache, Stream& stream, Address x, int64_t m, int64_t k, Address codes,
-                   Address scales, bool overlap_previous) {
+                   Address scales, bool overlap_previous, bool blocked) {
+  assert(k % (blocked ? 128 : 8) == 0);
   if (m == 0) return;
   LaunchShape shape;
   shape.grid[0] = unsigned(m);
   shape.block = 256;
   shape.overlap_previous = overlap_previous;
-  stream.launch(cache.get({"quantize_rows.cu", {}}, "quantize_rows"), shape, x, codes, scales, int(k));
+  stream.launch(cache.get(quantize_rows_variant(blocked), "quantize_rows"), shape, x, codes, scales, int(k));
 }
 
 // ---- products that share a launch
@@ -386,6 +413,22 @@ std::vector<Variant> matmul_many_variants(int capability, std::span<const MatMul
   return variants;
 }
 
+std::vector<Variant> dense_variants(int capability, const DenseRows& w, bool gated, const MatMulCall& call) {
+  std::vector<Variant> variants;
+  for (const auto& tile : many_tiles(capability, w.element, w.block_scales)) {
+    if (!many_tile_fits(tile, gated)) continue;
+    Way way = way_of(tile, call, call.y_stride ? call.y_stride : w.n, gated, false);
+    way.element = w.element, way.block_scales = w.block_scales, way.blocks = w.blocks;
+    variants.push_back(variant_of(tile, way));
+  }
+  return variants;
+}
+
+Variant quantize_rows_variant(bool blocked) {
+  if (blocked) return {"quantize_rows.cu", {"BLOCKED=1"}};
+  return {"quantize_rows.cu", {}};
+}
+
 // ---- the table of families
 // -------------------------------------------------------------------------------------
 
@@ -409,7 +452,7 @@ std::vector<Way> usual_ways() {
 }
 
 void add_stock(int capability, const Way& way, std::vector<Variant>& variants) {
-  for (const auto& tile : many_tiles(capability, way.element)) {
+  for (const auto& tile : many_tiles(capability, way.element, way.block_scales)) {
     if (!many_tile_fits(tile, way.gated)) continue;
     Way of_tile = way;
     if (!leaves_in_boxes(tile, way.gated, way.y_f32)) of_tile.boxed = false;
@@ -445,7 +488,7 @@ std::vector<Variant> matmul_many_sm90_stock(int capability) {
   }
   for (const bool blocks : {false, true})
     for (Way way : {Way{}, Way{.y_f32 = true}, Way{.gated = true, .activation = program::Activation::silu}}) {
-      way.element = DenseRows::Element::e4m3, way.block_scales = blocks;
+      way.element = DenseRows::Element::e4m3, way.block_scales = blocks, way.blocks = true;
       add_stock(90, way, variants);
     }
   return variants;
@@ -454,7 +497,8 @@ std::vector<Variant> matmul_many_sm90_stock(int capability) {
 std::vector<Variant> expert_rows_stock(int) { return {{"expert_rows.cu", {}}}; }
 
 std::vector<Variant> quantize_rows_stock(int capability) {
-  return capability >= 89 ? std::vector<Variant>{{"quantize_rows.cu", {}}} : std::vector<Variant>();
+  if (capability < 89) return {};
+  return {quantize_rows_variant(false), quantize_rows_variant(true)};
 }
 
 }  // namespace cairn::cuda

@@ -45,6 +45,7 @@ struct ManyScratch {
   Address data = 0;         // 2 * half_bytes, on 256; what lies there is lost
   uint64_t half_bytes = 0;  // matmul_many_half() of every weight at least
   unsigned turn = 0;
+  Address quantized = 0;  // rows of x in e4m3 (matmul_e4m3.h); 0: no weight is multiplied so
   Address next() { return data + uint64_t(turn++ % 2) * half_bytes; }
 };
 // For this weight (and, gated, a second one like it) and any number of rows; 0 for bf16 weights.
@@ -76,6 +77,7 @@ struct DenseRows {
   Element element = Element::bf16;
   Address scales = 0;         // e4m3: f32 [n], or f32 [ceil(n / 128), ceil(k / 128)]
   bool block_scales = false;  // which
+  bool blocks = false;        // e4m3: in blocks of the form e4m3_g128; x comes from quantize_rows(.. blocked)
 };
 
 // One way to cut a product into pieces, for kernels/matmul_many_sm90.cu (consumers > 0) or
@@ -86,7 +88,8 @@ struct ManyTile {
   double rate = 1;  // of a device full of these tiles, relative to the best: measured by cuda_gemm_bench
   bool operator==(const ManyTile&) const = default;
 };
-std::vector<ManyTile> many_tiles(int capability, DenseRows::Element = DenseRows::Element::bf16);
+std::vector<ManyTile> many_tiles(int capability, DenseRows::Element = DenseRows::Element::bf16,
+                                 bool block_scales = false);
 bool many_tile_fits(const ManyTile&, bool gated);
 // The tile that should be fastest; the choice does not change any bits. beside: of those that leave room for
 // the unpacking of other weights on the same multiprocessor.
@@ -123,9 +126,14 @@ std::optional<ManyTile> joined_tile(const DeviceFacts&, std::span<const MatMulCa
 void matmul_dense_joined(KernelCache&, Stream&, std::span<const DenseRows>, std::span<const MatMulCall>,
                          const ManyTile&);
 
-// x [m, k] bf16 as e4m3 [m, k] with a scale per row. k: a multiple of 8. sm_89 and later.
+// x [m, k] bf16 as e4m3 [m, k] with a scale per row. k: a multiple of 8; blocked: of 128, the columns in the
+// order of the form e4m3_g128. sm_89 and later.
 void quantize_rows(KernelCache&, Stream&, Address x, int64_t m, int64_t k, Address codes, Address scales,
-                   bool overlap_previous = false);
+                   bool overlap_previous = false, bool blocked = false);
+
+// What matmul_dense may ask of the cache for calls like this one with e4m3 weights (call.w is not read).
+std::vector<Variant> dense_variants(int capability, const DenseRows&, bool gated, const MatMulCall&);
+Variant quantize_rows_variant(bool blocked);
 
 // For the table of families.
 std::vector<Variant> matmul_many_stock(int capability);

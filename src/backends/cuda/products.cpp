@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backends/cuda/matmul_e4m3.h"
 #include "backends/cuda/matmul_few.h"
 #include "backends/cuda/matmul_lookup.h"
 #include "backends/cuda/matmul_row.h"
@@ -64,9 +65,12 @@ void multiply(KernelCache& kernels, Stream& stream, std::span<const MatMulCall> 
     }
   }
   if (decode_rows < m) {
-    std::vector<MatMulCall> prompt;
-    for (const auto& call : calls) prompt.push_back(rows_from(call, decode_rows, m - decode_rows));
-    matmul_many(kernels, stream, prompt, scratch);
+    std::vector<MatMulCall> prompt, quantized;
+    for (const auto& call : calls)
+      (scratch.quantized && multiplies_e4m3(stream.device().facts(), call) ? quantized : prompt)
+          .push_back(rows_from(call, decode_rows, m - decode_rows));
+    if (!prompt.empty()) matmul_many(kernels, stream, prompt, scratch);
+    if (!quantized.empty()) matmul_e4m3(kernels, stream, quantized, {scratch.quantized});
   }
 }
 
@@ -82,8 +86,17 @@ std::vector<Variant> product_variants(const DeviceFacts& device, std::span<const
                        : matmul_few_variants(*c.w->form, c.w->rows, c.w->cols, c.up != nullptr, device))
       variants.push_back(std::move(v));
   }
-  if (prompt)
-    for (auto& v : matmul_many_variants(device.capability, calls)) variants.push_back(std::move(v));
+  if (!prompt) return variants;
+  std::vector<MatMulCall> unpacked;
+  for (const auto& c : calls) {
+    if (!multiplies_e4m3(device, c)) {
+      unpacked.push_back(c);
+      continue;
+    }
+    for (auto& v : matmul_e4m3_variants(device, c)) variants.push_back(std::move(v));
+  }
+  if (!unpacked.empty())
+    for (auto& v : matmul_many_variants(device.capability, unpacked)) variants.push_back(std::move(v));
   return variants;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backends/cuda/matmul_e4m3.h"
 #include "backends/cuda/matmul_many.h"
 #include "backends/cuda/sample.h"
 #include "base/checked.h"
@@ -49,6 +50,9 @@ void add_products(const Program& program, const WeightForms& weights, const prog
         space.converted = std::max(space.converted,
                                    uint64_t(bounds.of(program.info(x).shape.front()) * program.width(x) * 2));
       const DeviceMatrix& matrix = weights.packed(w);
+      if (MatMulCall call{.w = &matrix}; facts && multiplies_e4m3(*facts, call))
+        space.quantized = std::max(
+            space.quantized, quantized_bytes(bounds.of(program.info(x).shape.front()), program.width(x)));
       const bool on_the_way = facts && matrix.pieces > 1 && can_multiply_packed(facts->capability, matrix);
       if (!on_the_way) space.unpacked_half = std::max(space.unpacked_half, matmul_many_half(matrix, gated));
     };
@@ -140,7 +144,7 @@ int64_t rope_table_bytes(const program::RopeTable& rope, const program::Bounds& 
 
 uint64_t WorkSpace::bytes() const {
   return values + gated + ropes + inputs + constants + hidden + drawn + experts.bytes() + 2 * unpacked_half +
-         converted + attention;
+         converted + quantized + attention;
 }
 
 WorkSpace work_space(const Program& program, const WeightForms& weights, const kv::KvConfig& kv,

@@ -61,6 +61,7 @@ struct WorkSpace {
   ExpertRoom::Sizes experts;
   uint64_t unpacked_half = 0;  // of the room for a product's unpacked weights, which has two
   uint64_t converted = 0;      // a left side in bf16
+  uint64_t quantized = 0;      // one in e4m3
   uint64_t attention = 0;      // of its engine, if the GPU was described
   uint64_t bytes() const;
 };

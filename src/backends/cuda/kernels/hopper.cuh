@@ -80,6 +80,14 @@ DEVICE void load_box(u32 to, const TensorMap* map, i32 column, i32 row, u32 barr
       "l"(map), "r"(barrier), "r"(column), "r"(row)
       : "memory");
 }
+// A box of a map of five dimensions.
+DEVICE void load_box(u32 to, const TensorMap* map, i32 c0, i32 c1, i32 c2, i32 c3, i32 c4, u32 barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, "
+      "%6, %7}], [%2];" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
+      : "memory");
+}
 // The same to the same place of every block of the cluster in `blocks` (bit i: rank i), completing on each
 // one's barrier.
 DEVICE void load_box_for(u16 blocks, u32 to, const TensorMap* map, i32 column, i32 row, u32 barrier) {
@@ -160,6 +168,11 @@ DEVICE void store_pair(u32 address, float a, float b) {
 // bytes >> 4.
 DEVICE u64 tile_descriptor(u32 address) {
   return u64((address & 0x3ffff) >> 4) | u64(1) << 16 | u64(1024 >> 4) << 32 | u64(1) << 62;
+}
+
+// The same with rows of 64 bytes and 64-byte swizzle: groups of eight rows 512 bytes apart.
+DEVICE u64 half_tile_descriptor(u32 address) {
+  return u64((address & 0x3ffff) >> 4) | u64(1) << 16 | u64(512 >> 4) << 32 | u64(2) << 62;
 }
 
 DEVICE void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }

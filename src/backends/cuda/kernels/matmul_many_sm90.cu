@@ -5,9 +5,9 @@
 // TILE_N columns, and write their results through shared memory while the ring fills with the next tile.
 //
 // A row's sums run over K in order, 32 bytes per instruction, in one accumulator: the bits are the same for
-// every tile shape and every place of the row. e4m3: the matrix units keep too few bits for a long sum, so
-// 128 columns at a time are added to f32 sums outside of them, where the weight's block scales (128 x 128)
-// are applied too.
+// every tile shape and every place of the row. e4m3 with block scales (128 x 128): 128 columns at a time are
+// scaled and added to f32 sums outside of the matrix units. With a scale per row all of K is one sum of the
+// units, whose sums of e4m3 keep 13 bits behind the largest term: less than x lost when it became e4m3.
 //
 // EXPERTS: rows of x are sorted by expert (those of y as `order` says), expert e has rows begins[e] to
 // begins[e + 1] and rows e n to (e + 1) n of w.
@@ -64,6 +64,10 @@
 #ifndef PACKED  // 1: weights lie in blocks (weights.h, FORM_*) and are unpacked on their way to the tiles
 #define PACKED 0
 #endif
+#ifndef W_BLOCKS  // w lies in blocks of the form e4m3_g128, and x in their order of columns
+                  // (quantize_rows.cu)
+#define W_BLOCKS 0
+#endif
 #ifndef BLOCK_SCALES  // e4m3: w_scales is [n / 128, k / 128], not [n]
 #define BLOCK_SCALES 0
 #endif
@@ -112,7 +116,8 @@ constexpr int kPieces = BOXED ? (kOutN + kPieceColumns - 1) / kPieceColumns : kO
 // The last piece ends where the tile ends: what it shares with the one before it is written twice, alike.
 static_assert(BOXED ? kOutN >= kPieceColumns && kOutN % 8 == 0 : kOutN % 16 == 0, "results leave in pieces");
 static_assert(!BOXED || !OUT_F32 || kOutN % kPieceColumns == 0, "what is added is added once");
-static_assert(!kScaled || TILE_N == 128, "two sets of sums, and one weight scale per tile");
+static_assert(!W_BLOCKS || kScaled, "only e4m3 has blocks that the matrix units read");
+static_assert(!BLOCK_SCALES || TILE_N == 128, "two sets of sums, and one weight scale per tile");
 static_assert(!JOINED || (BOXED && !EXPERTS && !GATED && !kScaled), "of plain weights only");
 static_assert(!PACKED || (!JOINED && !kScaled), "of packed weights only");
 static_assert(!EXPERTS || !BOXED, "a box would reach into the rows of the next expert");
@@ -161,17 +166,25 @@ DEVICE float finish(float sum, float bias, const Epilogue& e) {
   return activate<ACTIVATION>(v);
 }
 
+// The left operand's counterpart of 32 bytes of K: q of the four in a stage. In blocks each half of the 128
+// columns is a tile of its own.
+DEVICE u64 w_descriptor(u32 w_at, int q) {
+  if constexpr (W_BLOCKS) return half_tile_descriptor(w_at + q / 2 * (TILE_N * 64)) + 2 * (q % 2);
+  return tile_descriptor(w_at) + 2 * q;
+}
+
 // The products of a tile into d. Leaves the ring behind the tile.
 DEVICE void multiply(float (&d)[kSums], Ring& ring, int steps, u32 tiles, u32 full, u32 empty, u32 consumer) {
   const u32 lane = threadIdx.x % 32;
   u32 before = 0;  // the stage whose products run while the next ones are issued
   for (int step = 0; step < steps; ++step, ring.next()) {
     const u32 x_at = tiles + ring.stage * kStageBytes;
-    const u64 a = tile_descriptor(x_at + consumer * (64 * 128)), b = tile_descriptor(x_at + kXBytes);
+    const u64 a = tile_descriptor(x_at + consumer * (64 * 128));
     barrier_wait(full + 8 * ring.stage, ring.parity);
     wgmma_begin();
 #pragma unroll
-    for (int q = 0; q < 4; ++q) wgmma<kElement>(d, a + 2 * q, b + 2 * q, q > 0 || step > 0);
+    for (int q = 0; q < 4; ++q)
+      wgmma<kElement>(d, a + 2 * q, w_descriptor(x_at + kXBytes, q), q > 0 || step > 0);
     wgmma_commit();
     wgmma_wait<1>();
     if (step > 0 && lane == 0) barrier_arrive(empty + 8 * before);
@@ -191,12 +204,12 @@ DEVICE void multiply_scaled(float (&d)[kSums], Ring& ring, int steps, u32 tiles,
   for (int i = 0; i < kSums; ++i) d[i] = 0;
   for (int step = 0; step < steps; ++step, ring.next()) {
     const u32 x_at = tiles + ring.stage * kStageBytes;
-    const u64 a = tile_descriptor(x_at + consumer * (64 * 128)), b = tile_descriptor(x_at + kXBytes);
-    const float s0 = BLOCK_SCALES ? w_scale[step] : 1.f, s1 = BLOCK_SCALES && GATED ? up_scale[step] : s0;
+    const u64 a = tile_descriptor(x_at + consumer * (64 * 128));
+    const float s0 = w_scale[step], s1 = GATED ? up_scale[step] : s0;
     barrier_wait(full + 8 * ring.stage, ring.parity);
     wgmma_begin();
 #pragma unroll
-    for (int q = 0; q < 4; ++q) wgmma<kElement>(part, a + 2 * q, b + 2 * q, q > 0);
+    for (int q = 0; q < 4; ++q) wgmma<kElement>(part, a + 2 * q, w_descriptor(x_at + kXBytes, q), q > 0);
     wgmma_commit();
     wgmma_wait<0>();
     if (lane == 0) barrier_arrive(empty + 8 * ring.stage);
@@ -373,8 +386,17 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
     const TensorMap* w_map = &first_w_map;
 #endif
     const u32 w_to = base + stage * kStageBytes + kXBytes, done = full + 8 * stage;
-    load_box(w_to, w_map, step * kStepColumns, at.w_row, done);
-    if constexpr (GATED) load_box(w_to + kWBytes / 2, &up_map, step * kStepColumns, at.w_row, done);
+    if constexpr (W_BLOCKS) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {  // dimensions: see weight_blocks_map()
+        const u32 to = w_to + half * (TILE_N * 64);
+        load_box(to, w_map, 0, 0, half, step, at.w_row / 8, done);
+        if (GATED) load_box(to + kOutN * 64, &up_map, 0, 0, half, step, at.w_row / 8, done);
+      }
+    } else {
+      load_box(w_to, w_map, step * kStepColumns, at.w_row, done);
+      if constexpr (GATED) load_box(w_to + kWBytes / 2, &up_map, step * kStepColumns, at.w_row, done);
+    }
   };
   const bool starts_early = !EXPERTS && early != 0;
 #endif
@@ -456,10 +478,9 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
       }
       if (!GATED && e.bias) prefetch_near(e.bias + of_expert + at.column + c);
     }
-    if constexpr (kScaled) {
+    if constexpr (BLOCK_SCALES) {
       const i64 blocks = i64(at.w_row / 128) * ((k + 127) / 128);
-      multiply_scaled(d, ring, steps, base, full, empty, consumer, scales.w + (BLOCK_SCALES ? blocks : 0),
-                      scales.up + (BLOCK_SCALES ? blocks : 0));
+      multiply_scaled(d, ring, steps, base, full, empty, consumer, scales.w + blocks, scales.up + blocks);
     } else {
       multiply(d, ring, steps, base, full, empty, consumer);
     }

@@ -1,6 +1,13 @@
 // Rows in e4m3 with a scale each: x[t, k] = scales[t] y[t, k], scales[t] = max |x[t]| / 448. One block per
 // row. Bound: memory, 3 bytes per element.
+//
+// BLOCKED: of every 128 columns, in the order in which a row of a block of the form e4m3_g128 holds them
+// (weights.cpp, Place::byte8): products sum over K in any order as long as both sides have the same.
 #include "device.cuh"
+
+#ifndef BLOCKED
+#define BLOCKED 0
+#endif
 
 // The larger 8 bits are of `high`.
 DEVICE u32 to_e4m3x2(float low, float high) {
@@ -37,7 +44,14 @@ extern "C" __global__ void __launch_bounds__(256)
     u32 out[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) out[j] = to_e4m3x2(low_bf16(pairs[j]) * factor, high_bf16(pairs[j]) * factor);
-    to[i] = make_uint2(out[0] | out[1] << 16, out[2] | out[3] << 16);
+    if constexpr (BLOCKED) {
+      // Elements 8 t to 8 t + 7 of step j: 16 bytes per lane t and half j / 2, and 0 2 1 3 in a word.
+      const int step = i / 4 % 4, t = i % 4;
+      to[i / 16 * 16 + step / 2 * 8 + t * 2 + step % 2] =
+          make_uint2(__byte_perm(out[0], out[1], 0x5140), __byte_perm(out[2], out[3], 0x5140));
+    } else {
+      to[i] = make_uint2(out[0] | out[1] << 16, out[2] | out[3] << 16);
+    }
   }
   if (threadIdx.x == 0) scales[blockIdx.x] = largest / 448.f;
 }
