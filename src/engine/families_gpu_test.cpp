@@ -28,7 +28,12 @@ class FamilyOnGpu : public ::testing::TestWithParam<std::filesystem::path> {
 TEST_P(FamilyOnGpu, AnswersAsTransformersDoes) { expect_as_transformers(GetParam(), options(true)); }
 
 // These models are tiny (64 channels), so that one rounding of 2^-9 weighs more than in a real one.
-TEST_P(FamilyOnGpu, AnswersWithTensorCores) { expect_as_transformers(GetParam(), options(false), 5e-2); }
+// With fp8 weights the rows of prompts are rounded to three bits of mantissa.
+TEST_P(FamilyOnGpu, AnswersWithTensorCores) {
+  const auto name = GetParam().filename().string();
+  const bool e4m3 = name.find("fp8") != std::string::npos || name.find("fbgemm") != std::string::npos;
+  expect_as_transformers(GetParam(), options(false), e4m3 ? 1.5e-1 : 5e-2);
+}
 
 // As a server of many sequences computes: answers' rows with the kernels of prompts.
 TEST_P(FamilyOnGpu, AnswersWithTensorCoresForMany) {

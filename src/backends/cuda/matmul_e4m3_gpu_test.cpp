@@ -88,21 +88,24 @@ std::vector<float> quantized(Gpu& gpu, const Buffer& x, int64_t m, int64_t k) {
   return values;
 }
 
+// lost: what the matrix units may cut off. They add 32 products at a time and keep 13 bits below the largest
+// of these and of the sum so far, which block scales begin anew every 128 columns.
 struct Sum {
-  double value = 0, size = 0, peak = 0;  // of all products, of their magnitudes, the largest sum on the way
+  double value = 0, size = 0, lost = 0;
 };
-Sum dot(const std::vector<float>& x, const std::vector<float>& w, int64_t r, int64_t c, int64_t k) {
+Sum dot(const std::vector<float>& x, const std::vector<float>& w, int64_t r, int64_t c, int64_t k,
+        bool block_scales) {
   Sum s;
+  double largest = 0, part = 0;
   for (int64_t j = 0; j < k; ++j) {
     const double p = double(x[size_t(r * k + j)]) * w[size_t(c * k + j)];
-    s.value += p, s.size += std::abs(p), s.peak = std::max(s.peak, std::abs(s.value));
+    s.value += p, s.size += std::abs(p);
+    part += p, largest = std::max({largest, std::abs(p), std::abs(part)});
+    if (j % 32 == 31) s.lost += 33 * 0x1p-13 * largest, largest = std::abs(part);
+    if (block_scales && j % 128 == 127) part = largest = 0;
   }
+  s.lost += s.size * 0x1p-22;
   return s;
-}
-// What the matrix units may lose: they add 32 products and the sum so far with 13 bits behind the largest of
-// these, and block scales start a new sum every 128.
-double lost(const Sum& s, int64_t k, bool block_scales) {
-  return s.size * 0x1p-12 + (block_scales ? 0.0 : double(k) / 32 * 0x1p-12 * s.peak);
 }
 
 TEST(MatMulE4M3OnGpu, AgreesWithDoubleForRowsOfPrompts) {
@@ -134,15 +137,14 @@ TEST(MatMulE4M3OnGpu, AgreesWithDoubleForRowsOfPrompts) {
           const auto got = gpu.download<float>(y);
           if (first.empty()) {
             first = got;
-            const bool blocks = w.matrix.block_scales;
             for (int64_t r = 0; r < m; r += 3)
               for (int64_t c = 0; c < n; c += 5) {
-                const Sum sum = dot(seen, w.values, r, c, k);
-                double want = sum.value, allowed = lost(sum, k, blocks);
+                const Sum sum = dot(seen, w.values, r, c, k, w.matrix.block_scales);
+                double want = sum.value, allowed = sum.lost;
                 if (gated) {
-                  const Sum other = dot(seen, up.values, r, c, k);
-                  const double of_other = lost(other, k, blocks);
-                  allowed = allowed * (std::abs(other.value) + of_other) + std::abs(want) * of_other;
+                  const Sum other = dot(seen, up.values, r, c, k, up.matrix.block_scales);
+                  allowed =
+                      allowed * std::abs(other.value) + std::abs(want) * other.lost + sum.lost * other.lost;
                   want *= other.value;
                 }
                 ASSERT_NEAR(got[size_t(r * n + c)], want, allowed + std::abs(want) * 1e-6 + 1e-6)
@@ -178,15 +180,13 @@ TEST(MatMulE4M3OnGpu, SharesQuantizedRowsAndAdds) {
   const auto plain = as_float(gpu.download<uint16_t>(other));
   for (int64_t r = 0; r < m; ++r) {
     for (int64_t c = 0; c < 256; c += 3) {
-      const Sum s = dot(seen, q.values, r, c, k);
+      const Sum s = dot(seen, q.values, r, c, k, true);
       const auto at = size_t(r * 256 + c);
-      ASSERT_NEAR(sums[at], s.value + bias[size_t(c)] + residual[at], lost(s, k, true) + 1e-5)
-          << r << ' ' << c;
+      ASSERT_NEAR(sums[at], s.value + bias[size_t(c)] + residual[at], s.lost + 1e-5) << r << ' ' << c;
     }
     for (int64_t c = 0; c < 72; c += 3) {
-      const Sum s = dot(seen, v.values, r, c, k);
-      ASSERT_NEAR(plain[size_t(r * 72 + c)], s.value, lost(s, k, false) + std::abs(s.value) * 0x1p-8)
-          << r << ' ' << c;
+      const Sum s = dot(seen, v.values, r, c, k, false);
+      ASSERT_NEAR(plain[size_t(r * 72 + c)], s.value, s.lost + std::abs(s.value) * 0x1p-8) << r << ' ' << c;
     }
   }
 }
@@ -212,7 +212,7 @@ TEST(MatMulE4M3OnGpu, FewRowsAndUnpackingReadTheSameWeights) {
       const auto got = gpu.download<float>(y);
       for (int64_t r = 0; r < m; ++r)
         for (int64_t c = 0; c < n; ++c) {
-          const Sum s = dot(seen, w.values, r, c, k);
+          const Sum s = dot(seen, w.values, r, c, k, w.matrix.block_scales);
           // Weights may be rounded to bf16 on their way, scale and all: 2^-8 each.
           ASSERT_NEAR(got[size_t(r * n + c)], s.value, s.size * 0x1p-8 + 1e-6)
               << name(kind) << " m " << m << " row " << r << " column " << c;

@@ -621,16 +621,19 @@ TEST(MatMulManyOnGpu, MultipliesE4m3WithItsScales) {
           const auto got = as_float(gpu.download<uint16_t>(y));
           const auto scaled = [&](int which, int64_t r, int64_t c) {
             Sum sum;
-            double peak = 0;
+            double largest = 0, part = 0, lost = 0;
             for (int64_t j = 0; j < s.k; ++j) {
               const float scale = blocks ? scales[size_t(c / 128 * k_blocks + j / 128)] : scales[size_t(c)];
               const double p =
                   double(seen[size_t(r * s.k + j)]) * w_values[which][size_t(c * s.k + j)] * scale;
-              sum.value += p, sum.size += std::abs(p), peak = std::max(peak, std::abs(sum.value));
+              sum.value += p, sum.size += std::abs(p);
+              // The matrix units add 32 products and the sum so far with 13 bits behind the largest of these;
+              // block scales begin a sum anew every 128 columns.
+              part += p, largest = std::max({largest, std::abs(p), std::abs(part)});
+              if (j % 32 == 31 || j + 1 == s.k) lost += 33 * 0x1p-13 * largest, largest = std::abs(part);
+              if (blocks && j % 128 == 127) part = largest = 0;
             }
-            // The matrix units keep 13 bits behind the largest of 32 products and the sum so far, which block
-            // scales begin anew every 128 columns.
-            const double lost = sum.size * 0x1p-12 + (blocks ? 0.0 : double(s.k) / 32 * 0x1p-12 * peak);
+            lost += sum.size * 0x1p-22;
             return Sum{sum.value * row_scales[size_t(r)], lost * std::abs(row_scales[size_t(r)])};
           };
           for (int64_t r = 0; r < s.m; r += 3)
