@@ -255,8 +255,9 @@ int run(int argc, char** argv) {
             unpack_rows(bench.kernels, bench.stream, q, 0, row, std::min<int64_t>(2048, n - row),
                         scratch.data, row > 0);
         });
-      if (!many_tiles(facts.capability, DenseRows::Element::e4m3).empty()) {
-        const auto e4m3 = [&](int t, bool quantize, bool blocks) {
+      const auto e4m3_tiles = many_tiles(facts.capability, DenseRows::Element::e4m3);
+      if (!e4m3_tiles.empty()) {
+        const auto e4m3 = [&](int t, bool quantize, bool blocks, const ManyTile* tile = nullptr) {
           DenseRows codes_of_w{.data = w_codes.address() + uint64_t(size_t(t % copies) * w_bytes / 2),
                                .n = n,
                                .k = k,
@@ -264,7 +265,7 @@ int run(int argc, char** argv) {
                                .scales = w_scales.address(),
                                .block_scales = blocks};
           DenseOptions options;
-          options.x_scales = x_scales.address();
+          options.x_scales = x_scales.address(), options.tile = tile;
           MatMulCall call = to_bf16;
           call.x = codes.address();
           if (quantize)
@@ -274,6 +275,10 @@ int run(int argc, char** argv) {
         runs.emplace_back("e4m3+q", [=](int t) { e4m3(t, true, false); });
         runs.emplace_back("e4m3", [=](int t) { e4m3(t, false, false); });
         runs.emplace_back("e4m3 blocks", [=](int t) { e4m3(t, false, true); });
+        if (every_tile)
+          for (const auto& tile : e4m3_tiles)
+            runs.emplace_back(fmt::format("e4m3 {}x{}", tile.rows, tile.columns),
+                              [=, &tile](int t) { e4m3(t, false, false, &tile); });
       }
       const auto times = bench.race(runs);
       const auto tile = choose_many_tile(facts, m, {.n = n, .k = k}, false);

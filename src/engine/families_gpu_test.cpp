@@ -27,12 +27,17 @@ class FamilyOnGpu : public ::testing::TestWithParam<std::filesystem::path> {
 
 TEST_P(FamilyOnGpu, AnswersAsTransformersDoes) { expect_as_transformers(GetParam(), options(true)); }
 
-// These models are tiny (64 channels), so that one rounding of 2^-9 weighs more than in a real one.
-// With fp8 weights the rows of prompts are rounded to three bits of mantissa.
-TEST_P(FamilyOnGpu, AnswersWithTensorCores) {
-  const auto name = GetParam().filename().string();
+// These models are tiny (64 channels), so that one rounding of 2^-9 weighs more than in a real one. Where
+// weights are fp8 rows of prompts are rounded to three bits of mantissa: 2^-4, though scores move less than
+// by the ratio of the two, as most of their error comes from the residual stream's products of many terms.
+double allowed_on_tensor_cores(const std::filesystem::path& model) {
+  const auto name = model.filename().string();
   const bool e4m3 = name.find("fp8") != std::string::npos || name.find("fbgemm") != std::string::npos;
-  expect_as_transformers(GetParam(), options(false), e4m3 ? 1.5e-1 : 5e-2);
+  return e4m3 ? 1.5e-1 : 5e-2;
+}
+
+TEST_P(FamilyOnGpu, AnswersWithTensorCores) {
+  expect_as_transformers(GetParam(), options(false), allowed_on_tensor_cores(GetParam()));
 }
 
 // As a server of many sequences computes: answers' rows with the kernels of prompts.
@@ -40,7 +45,7 @@ TEST_P(FamilyOnGpu, AnswersWithTensorCoresForMany) {
   EngineOptions o = options(false);
   o.sequences = 128;
   o.cache_tokens = 4096;
-  expect_as_transformers(GetParam(), o, 5e-2);
+  expect_as_transformers(GetParam(), o, allowed_on_tensor_cores(GetParam()));
 }
 
 // Forty answers in one step against each by itself, with the kernels for few answers and for many.

@@ -103,6 +103,7 @@ struct Experts {
 
 constexpr Element kElement = Element(ELEMENT);
 constexpr bool kScaled = kElement == Element::e4m3;
+constexpr bool kRowScales = kScaled && !BLOCK_SCALES;
 constexpr int kStepColumns = kScaled ? 128 : 64;  // of K in a stage: 128 bytes
 constexpr int kTileM = CONSUMERS * 64;
 constexpr int kFillers = PACKED ? 2 : 1;  // warpgroups that bring tiles, before those that multiply them
@@ -118,6 +119,7 @@ static_assert(BOXED ? kOutN >= kPieceColumns && kOutN % 8 == 0 : kOutN % 16 == 0
 static_assert(!BOXED || !OUT_F32 || kOutN % kPieceColumns == 0, "what is added is added once");
 static_assert(!W_BLOCKS || kScaled, "only e4m3 has blocks that the matrix units read");
 static_assert(!BLOCK_SCALES || TILE_N == 128, "two sets of sums, and one weight scale per tile");
+static_assert(!kRowScales || kOutN % 32 == 0, "a register of the warp holds scales of gate or of up");
 static_assert(!JOINED || (BOXED && !EXPERTS && !GATED && !kScaled), "of plain weights only");
 static_assert(!PACKED || (!JOINED && !kScaled), "of packed weights only");
 static_assert(!EXPERTS || !BOXED, "a box would reach into the rows of the next expert");
@@ -471,12 +473,18 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
     const int n = first_n;
 #endif
     const int of_expert = at.w_row - at.column;  // first row of w, bias and scales
-    for (int c = int(thread); c < kOutN && at.column + c < n; c += 128) {
-      if (kScaled && !BLOCK_SCALES) {
-        prefetch_near(scales.w + of_expert + at.column + c);
-        if (GATED) prefetch_near(scales.up + of_expert + at.column + c);
+    if (!GATED && e.bias)
+      for (int c = int(thread); c < kOutN && at.column + c < n; c += 128)
+        prefetch_near(e.bias + of_expert + at.column + c);
+    // The weight's scales of the tile's columns, gate's before up's: 32 a register of the warp.
+    float held[kRowScales ? TILE_N / 32 : 1];
+    if constexpr (kRowScales) {
+#pragma unroll
+      for (int i = 0; i < TILE_N / 32; ++i) {
+        const int c = at.column + (32 * i + int(lane)) % kOutN;
+        const float* of = GATED && i >= TILE_N / 64 ? scales.up : scales.w;
+        held[i] = c < n ? of[of_expert + c] : 0.f;
       }
-      if (!GATED && e.bias) prefetch_near(e.bias + of_expert + at.column + c);
     }
     if constexpr (BLOCK_SCALES) {
       const i64 blocks = i64(at.w_row / 128) * ((k + 127) / 128);
@@ -514,9 +522,10 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
           float w_scale[2] = {1, 1}, up_scale[2] = {1, 1}, bias[2] = {0, 0};
 #pragma unroll
           for (int q = 0; q < 2; ++q) {
-            if (kScaled && !BLOCK_SCALES && c + q < n) {
-              w_scale[q] = scales.w[of_expert + c + q];
-              if (GATED) up_scale[q] = scales.up[of_expert + c + q];
+            if constexpr (kRowScales) {
+              const int from = 8 * (i % 4) + 2 * int(lane % 4) + q;
+              w_scale[q] = __shfl_sync(~0u, held[i / 4], from);
+              if (GATED) up_scale[q] = __shfl_sync(~0u, held[(kOutN / 8 + i) / 4], from);
             }
             if (!GATED && e.bias && c + q < n) bias[q] = e.bias[of_expert + c + q];
           }
