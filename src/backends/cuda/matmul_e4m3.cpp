@@ -1,5 +1,6 @@
 #include "backends/cuda/matmul_e4m3.h"
 
+#include <algorithm>
 #include <cassert>
 
 #include "backends/cuda/matmul_many.h"
@@ -24,6 +25,12 @@ bool scaled(const DeviceMatrix& w) {
   return w.form->levels == Levels::e4m3 && w.scales != 0 && w.pieces == 1 && w.cols % 128 == 0;
 }
 
+std::optional<ManyTile> joined(const DeviceFacts& device, std::span<const MatMulCall> calls) {
+  if (std::any_of(calls.begin(), calls.end(), [](const auto& c) { return c.w->block_scales; }))
+    return std::nullopt;
+  return joined_tile(device, calls, DenseRows::Element::e4m3);
+}
+
 }  // namespace
 
 uint64_t quantized_bytes(int64_t rows, int64_t k) {
@@ -44,19 +51,29 @@ void matmul_e4m3(KernelCache& kernels, Stream& stream, std::span<const MatMulCal
   options.x_scales = room.data + code_bytes(first.m, k);
   quantize_rows(kernels, stream, first.x, first.m, k, room.data, options.x_scales, first.overlap_previous,
                 true);
-  for (const auto& call : calls) {
+  std::vector<MatMulCall> quantized(calls.begin(), calls.end());
+  std::vector<DenseRows> weights;
+  for (auto& call : quantized) {
     assert(call.x == first.x && call.m == first.m && call.w->cols == k);
-    MatMulCall quantized = call;
-    quantized.x = room.data;
-    quantized.overlap_previous = true;
-    const DenseRows w = rows_of(*call.w), up = call.up ? rows_of(*call.up) : DenseRows();
-    matmul_dense(kernels, stream, w, call.up ? &up : nullptr, quantized, options);
+    call.x = room.data, call.overlap_previous = true;
+    weights.push_back(rows_of(*call.w));
+  }
+  if (const auto tile = joined(stream.device().facts(), quantized))
+    return matmul_dense_joined(kernels, stream, weights, quantized, *tile, options.x_scales);
+  for (size_t i = 0; i < quantized.size(); ++i) {
+    const DenseRows up = quantized[i].up ? rows_of(*quantized[i].up) : DenseRows();
+    matmul_dense(kernels, stream, weights[i], quantized[i].up ? &up : nullptr, quantized[i], options);
   }
 }
 
-std::vector<Variant> matmul_e4m3_variants(const DeviceFacts& device, const MatMulCall& call) {
-  auto variants = dense_variants(device.capability, rows_of(*call.w), call.up != nullptr, call);
-  variants.push_back(quantize_rows_variant(true));
+std::vector<Variant> matmul_e4m3_variants(const DeviceFacts& device, std::span<const MatMulCall> calls) {
+  std::vector<Variant> variants = {quantize_rows_variant(true)};
+  const auto add = [&](const std::vector<Variant>& more) {
+    variants.insert(variants.end(), more.begin(), more.end());
+  };
+  if (joined(device, calls)) add(dense_joined_variants(device.capability, rows_of(*calls.front().w), calls));
+  for (const auto& call : calls)
+    add(dense_variants(device.capability, rows_of(*call.w), call.up != nullptr, call));
   return variants;
 }
 

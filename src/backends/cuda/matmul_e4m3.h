@@ -30,9 +30,9 @@ uint64_t quantized_bytes(int64_t rows, int64_t k);
 // Whether this device multiplies the call's weights so; else they go the way of every form.
 bool multiplies_e4m3(const DeviceFacts&, const MatMulCall&);
 
-// Calls that share x and m.
+// Calls that share x and m; up to three with a scale per row go together, as q, k and v do.
 void matmul_e4m3(KernelCache&, Stream&, std::span<const MatMulCall>, const QuantizedRows&);
 
-std::vector<Variant> matmul_e4m3_variants(const DeviceFacts&, const MatMulCall&);
+std::vector<Variant> matmul_e4m3_variants(const DeviceFacts&, std::span<const MatMulCall>);
 
 }  // namespace cairn::cuda

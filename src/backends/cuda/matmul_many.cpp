@@ -23,6 +23,7 @@ struct RowScales {
 struct Joined {
   driver::TensorMap w[2], y[2];
   Epilogue e[2];
+  Address scales[2];
   int n[2];
 };
 struct Packed {
@@ -133,6 +134,16 @@ driver::TensorMap weight_blocks_map(const DenseRows& w, int box_rows) {
   return map;
 }
 
+int tensor_type(DenseRows::Element e) {
+  return e == DenseRows::Element::e4m3 ? driver::kTensorU8 : driver::kTensorBf16;
+}
+
+// `count` weights like w, one after the other, in boxes of box_rows rows.
+driver::TensorMap weight_map(const DenseRows& w, int64_t count, int box_rows) {
+  if (w.blocks) return weight_blocks_map(w, box_rows);
+  return tensor_map(w.data, tensor_type(w.element), bytes_of(w.element), w.n * count, w.k, w.k, box_rows);
+}
+
 // Tiles of a product; with experts the most that m rows can need.
 int64_t most_tiles(const ManyTile& tile, int64_t m, int64_t n, bool is_gated, int64_t experts) {
   const int64_t down = experts > 0 ? m / tile.rows + std::min(experts, m) : ceil_div(m, tile.rows);
@@ -142,15 +153,12 @@ int64_t most_tiles(const ManyTile& tile, int64_t m, int64_t n, bool is_gated, in
 void launch_sm90(KernelCache& cache, Stream& stream, const DenseRows& w, const DenseRows* up,
                  const MatMulCall& call, const DenseOptions& options, const ManyTile& tile,
                  const Epilogue& epilogue, const Way& way) {
-  const int64_t bytes = bytes_of(w.element), w_rows = w.n * std::max<int64_t>(options.experts.count, 1);
-  const int type = w.element == DenseRows::Element::e4m3 ? driver::kTensorU8 : driver::kTensorBf16;
+  const int64_t count = std::max<int64_t>(options.experts.count, 1);
   const int w_box = way.gated ? tile.columns / 2 : tile.columns;
-  const auto x_map = tensor_map(call.x, type, bytes, call.m, w.k, w.k, tile.rows);
-  const auto weight_map = [&](const DenseRows& rows) {
-    return rows.blocks ? weight_blocks_map(rows, w_box)
-                       : tensor_map(rows.data, type, bytes, w_rows, rows.k, rows.k, w_box);
-  };
-  const auto w_map = way.packed ? x_map : weight_map(w), up_map = up ? weight_map(*up) : w_map;
+  const auto x_map =
+      tensor_map(call.x, tensor_type(w.element), bytes_of(w.element), call.m, w.k, w.k, tile.rows);
+  const auto w_map = way.packed ? x_map : weight_map(w, count, w_box);
+  const auto up_map = up ? weight_map(*up, count, w_box) : w_map;
   const auto y_map = way.boxed ? tensor_map(call.y, call.y_f32 ? driver::kTensorF32 : driver::kTensorBf16,
                                             call.y_f32 ? 4 : 2, call.m, w.n, epilogue.y_stride, kPieceRows)
                                : w_map;
@@ -336,20 +344,22 @@ bool can_join(std::span<const MatMulCall> calls, const ManyTile& tile) {
 
 }  // namespace
 
-std::optional<ManyTile> joined_tile(const DeviceFacts& device, std::span<const MatMulCall> calls) {
+std::optional<ManyTile> joined_tile(const DeviceFacts& device, std::span<const MatMulCall> calls,
+                                    DenseRows::Element element) {
   if (calls.size() < 2) return std::nullopt;
-  DenseRows together{.k = calls.front().w->cols};
+  DenseRows together{.k = calls.front().w->cols, .element = element};
   for (const auto& c : calls) together.n += round_up(c.w->rows, int64_t{128});
   const ManyTile tile = choose_many_tile(device, calls.front().m, together, false);
   return can_join(calls, tile) ? std::optional(tile) : std::nullopt;
 }
 
 void matmul_dense_joined(KernelCache& cache, Stream& stream, std::span<const DenseRows> weights,
-                         std::span<const MatMulCall> calls, const ManyTile& tile) {
+                         std::span<const MatMulCall> calls, const ManyTile& tile, Address x_scales) {
   assert(weights.size() == calls.size());
   const MatMulCall& first = calls.front();
-  const int64_t k = weights.front().k;
-  if (k % 8 != 0 || first.x % 16 != 0)
+  const DenseRows& like = weights.front();
+  const int64_t k = like.k, bytes = bytes_of(like.element);
+  if (k * bytes % 16 != 0 || first.x % 16 != 0)
     fail(ErrorKind::unsupported,
          "a product of {} rows with a weight [{}, {}]: rows of both must begin on 16 bytes", first.m,
          weights.front().n, k);
@@ -361,17 +371,19 @@ void matmul_dense_joined(KernelCache& cache, Stream& stream, std::span<const Den
     const MatMulCall& c = calls[i];
     const int64_t n = weights[i].n, stride = c.y_stride ? c.y_stride : n;
     epilogues[i] = {c.bias, 0, c.y, stride, c.scale, 0};
-    w_maps[i] = tensor_map(weights[i].data, driver::kTensorBf16, 2, n, k, k, tile.columns);
+    assert(weights[i].element == like.element && weights[i].blocks == like.blocks &&
+           !weights[i].block_scales);
+    w_maps[i] = weight_map(weights[i], 1, tile.columns);
     y_maps[i] = tensor_map(c.y, c.y_f32 ? driver::kTensorF32 : driver::kTensorBf16, c.y_f32 ? 4 : 2, c.m, n,
                            stride, kPieceRows);
     across_n += ceil_div(n, tile.columns);
     if (i > 0)
       joined.w[i - 1] = w_maps[i], joined.y[i - 1] = y_maps[i], joined.e[i - 1] = epilogues[i],
-                   joined.n[i - 1] = int(n);
+                   joined.scales[i - 1] = weights[i].scales, joined.n[i - 1] = int(n);
   }
   Way way = way_of(tile, first, epilogues[0].y_stride, false, false);
-  way.joined = true;
-  const auto x_map = tensor_map(first.x, driver::kTensorBf16, 2, first.m, k, k, tile.rows);
+  way.joined = true, way.element = like.element, way.blocks = like.blocks;
+  const auto x_map = tensor_map(first.x, tensor_type(like.element), bytes, first.m, k, k, tile.rows);
   LaunchShape shape;
   shape.grid[0] = unsigned(
       std::min<int64_t>(ceil_div(first.m, tile.rows) * across_n, stream.device().facts().multiprocessors));
@@ -380,18 +392,24 @@ void matmul_dense_joined(KernelCache& cache, Stream& stream, std::span<const Den
                                 tile.consumers * 2 * kPieceBytes);
   shape.overlap_previous = first.overlap_previous;
   stream.launch(cache.get(variant_of(tile, way), "matmul_many"), shape, x_map, w_maps[0], w_maps[0],
-                y_maps[0], epilogues[0], RowScales{}, Experts{}, int(first.m), int(first.w->rows), int(k),
-                kTileGroup, 1, joined);
+                y_maps[0], epilogues[0], RowScales{x_scales, like.scales, 0}, Experts{}, int(first.m),
+                int(first.w->rows), int(k), kTileGroup, 1, joined);
+}
+
+std::vector<Variant> dense_joined_variants(int capability, const DenseRows& like,
+                                           std::span<const MatMulCall> calls) {
+  std::vector<Variant> variants;
+  for (const auto& tile : many_tiles(capability, like.element)) {
+    if (!can_join(calls, tile)) continue;
+    Way way = way_of(tile, calls.front(), calls.front().w->rows, false, false);
+    way.joined = true, way.element = like.element, way.blocks = like.blocks;
+    variants.push_back(variant_of(tile, way));
+  }
+  return variants;
 }
 
 std::vector<Variant> matmul_many_variants(int capability, std::span<const MatMulCall> calls) {
-  std::vector<Variant> variants;
-  for (const auto& tile : many_tiles(capability)) {
-    if (!can_join(calls, tile)) continue;
-    Way way = way_of(tile, calls.front(), calls.front().w->rows, false, false);
-    way.joined = true;
-    variants.push_back(variant_of(tile, way));
-  }
+  std::vector<Variant> variants = dense_joined_variants(capability, {}, calls);
   for (const auto& call : calls) {
     const bool pairs = call.up != nullptr, experts = call.w->pieces > 1;
     const int64_t stride = call.y_stride ? call.y_stride : call.w->rows;
@@ -491,6 +509,7 @@ std::vector<Variant> matmul_many_sm90_stock(int capability) {
       way.element = DenseRows::Element::e4m3, way.block_scales = blocks, way.blocks = true;
       add_stock(90, way, variants);
     }
+  add_stock(90, {.element = DenseRows::Element::e4m3, .blocks = true, .joined = true}, variants);
   return variants;
 }
 

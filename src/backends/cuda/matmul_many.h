@@ -120,11 +120,14 @@ bool can_multiply_packed(int capability, const DeviceMatrix&);
 std::vector<ManyTile> packed_tiles();
 void matmul_packed(KernelCache&, Stream&, const MatMulCall&, const DenseOptions& = {});
 
-// Two or three products of the same rows, which joined_tile() says can share a launch; bf16 weights, calls'
-// own are not read.
-std::optional<ManyTile> joined_tile(const DeviceFacts&, std::span<const MatMulCall>);
+// Two or three products of the same rows, which joined_tile() says can share a launch; calls' own weights are
+// not read. Weights of one element, e4m3 ones with a scale per row.
+std::optional<ManyTile> joined_tile(const DeviceFacts&, std::span<const MatMulCall>,
+                                    DenseRows::Element = DenseRows::Element::bf16);
 void matmul_dense_joined(KernelCache&, Stream&, std::span<const DenseRows>, std::span<const MatMulCall>,
-                         const ManyTile&);
+                         const ManyTile&, Address x_scales = 0);
+std::vector<Variant> dense_joined_variants(int capability, const DenseRows& like,
+                                           std::span<const MatMulCall>);
 
 // x [m, k] bf16 as e4m3 [m, k] with a scale per row. k: a multiple of 8; blocked: of 128, the columns in the
 // order of the form e4m3_g128. sm_89 and later.

@@ -87,14 +87,10 @@ std::vector<Variant> product_variants(const DeviceFacts& device, std::span<const
       variants.push_back(std::move(v));
   }
   if (!prompt) return variants;
-  std::vector<MatMulCall> unpacked;
-  for (const auto& c : calls) {
-    if (!multiplies_e4m3(device, c)) {
-      unpacked.push_back(c);
-      continue;
-    }
-    for (auto& v : matmul_e4m3_variants(device, c)) variants.push_back(std::move(v));
-  }
+  std::vector<MatMulCall> unpacked, quantized;
+  for (const auto& c : calls) (multiplies_e4m3(device, c) ? quantized : unpacked).push_back(c);
+  if (!quantized.empty())
+    for (auto& v : matmul_e4m3_variants(device, quantized)) variants.push_back(std::move(v));
   if (!unpacked.empty())
     for (auto& v : matmul_many_variants(device.capability, unpacked)) variants.push_back(std::move(v));
   return variants;

@@ -88,7 +88,8 @@ struct Scales {
 struct Joined {
   TensorMap w[2], y[2];
   Epilogue e[2];
-  int n[2];  // 0: none
+  const float* scales[2];  // of e4m3 weights
+  int n[2];                // 0: none
 };
 struct Packed {
   const u8* w;
@@ -120,7 +121,7 @@ static_assert(!BOXED || !OUT_F32 || kOutN % kPieceColumns == 0, "what is added i
 static_assert(!W_BLOCKS || kScaled, "only e4m3 has blocks that the matrix units read");
 static_assert(!BLOCK_SCALES || TILE_N == 128, "two sets of sums, and one weight scale per tile");
 static_assert(!kRowScales || kOutN % 32 == 0, "a register of the warp holds scales of gate or of up");
-static_assert(!JOINED || (BOXED && !EXPERTS && !GATED && !kScaled), "of plain weights only");
+static_assert(!JOINED || (BOXED && !EXPERTS && !GATED && !BLOCK_SCALES), "of plain weights only");
 static_assert(!PACKED || (!JOINED && !kScaled), "of packed weights only");
 static_assert(!EXPERTS || !BOXED, "a box would reach into the rows of the next expert");
 
@@ -467,10 +468,12 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
     const Epilogue e = is_first ? first_epilogue : more.e[at.which - 1];
     const TensorMap& y_map = is_first ? first_y_map : more.y[at.which - 1];
     const int n = is_first ? first_n : more.n[at.which - 1];
+    const float* w_scales = is_first ? scales.w : more.scales[at.which - 1];
 #else
     const Epilogue& e = first_epilogue;
     const TensorMap& y_map = first_y_map;
     const int n = first_n;
+    const float* w_scales = scales.w;
 #endif
     const int of_expert = at.w_row - at.column;  // first row of w, bias and scales
     if (!GATED && e.bias)
@@ -482,13 +485,13 @@ extern "C" __global__ void CAIRN_BOUNDS matmul_many(const __grid_constant__ Tens
 #pragma unroll
       for (int i = 0; i < TILE_N / 32; ++i) {
         const int c = at.column + (32 * i + int(lane)) % kOutN;
-        const float* of = GATED && i >= TILE_N / 64 ? scales.up : scales.w;
+        const float* of = GATED && i >= TILE_N / 64 ? scales.up : w_scales;
         held[i] = c < n ? of[of_expert + c] : 0.f;
       }
     }
     if constexpr (BLOCK_SCALES) {
       const i64 blocks = i64(at.w_row / 128) * ((k + 127) / 128);
-      multiply_scaled(d, ring, steps, base, full, empty, consumer, scales.w + blocks, scales.up + blocks);
+      multiply_scaled(d, ring, steps, base, full, empty, consumer, w_scales + blocks, scales.up + blocks);
     } else {
       multiply(d, ring, steps, base, full, empty, consumer);
     }
