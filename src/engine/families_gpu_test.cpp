@@ -27,15 +27,6 @@ class FamilyOnGpu : public ::testing::TestWithParam<std::filesystem::path> {
 
 TEST_P(FamilyOnGpu, AnswersAsTransformersDoes) { expect_as_transformers(GetParam(), options(true)); }
 
-// These models are tiny (64 channels), so that one rounding of 2^-9 weighs more than in a real one. Where
-// weights are fp8 rows of prompts are rounded to three bits of mantissa: 2^-4, though scores move less than
-// by the ratio of the two, as most of their error comes from the residual stream's products of many terms.
-double allowed_on_tensor_cores(const std::filesystem::path& model) {
-  const auto name = model.filename().string();
-  const bool e4m3 = name.find("fp8") != std::string::npos || name.find("fbgemm") != std::string::npos;
-  return e4m3 ? 1.5e-1 : 5e-2;
-}
-
 TEST_P(FamilyOnGpu, AnswersWithTensorCores) {
   expect_as_transformers(GetParam(), options(false), allowed_on_tensor_cores(GetParam()));
 }

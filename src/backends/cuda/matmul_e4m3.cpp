@@ -48,7 +48,7 @@ void matmul_e4m3(KernelCache& kernels, Stream& stream, std::span<const MatMulCal
   if (first.m == 0) return;
   const int64_t k = first.w->cols;
   DenseOptions options;
-  options.x_scales = room.data + code_bytes(first.m, k);
+  options.x_scales = room.data + code_bytes(first.m, k), options.early = true;
   quantize_rows(kernels, stream, first.x, first.m, k, room.data, options.x_scales, first.overlap_previous,
                 true);
   std::vector<MatMulCall> quantized(calls.begin(), calls.end());
