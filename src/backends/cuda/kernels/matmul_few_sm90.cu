@@ -9,7 +9,7 @@
 // in one accumulator, 16 columns a product, ascending; parts are added in order. Weights are few_value() of
 // weights.h.
 //
-// Bound: latency (3,100 cycles for 256 columns at 8 rows of x, 6,000 at 64; the matrix units would need 2,048).
+// Bound: latency (3,100 cycles for 256 columns at 8 rows of x, 6,000 at 64; the matrix units alone: 2,048).
 // Reference: double on the CPU (matmul_few_gpu_test.cpp).
 //
 // Macros: FORM_* (weight_forms.cuh, blocks); TOKEN_TILES: of 8 rows of x; WARPGROUPS: of 64 rows of weights;
