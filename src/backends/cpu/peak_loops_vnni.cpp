@@ -1,8 +1,8 @@
 #include <immintrin.h>
 
-#include "peak_loops.h"
+#include "backends/cpu/peak_loops.h"
 
-namespace cairn::bench {
+namespace cairn::cpu {
 
 double loop_f32_avx512(int64_t rounds) {
   __m512 acc[16];
@@ -43,4 +43,4 @@ double loop_int8_vnni(int64_t rounds) {
   return double(rounds) * 16 * 128;
 }
 
-}  // namespace cairn::bench
+}  // namespace cairn::cpu

@@ -2,9 +2,9 @@
 
 #include <cstring>
 
-#include "peak_loops.h"
+#include "backends/cpu/peak_loops.h"
 
-namespace cairn::bench {
+namespace cairn::cpu {
 namespace {
 
 // Eight full tiles: 0-3 sums, 4-7 operands.
@@ -52,4 +52,4 @@ double loop_int8_amx(int64_t rounds) {
   return double(rounds) * 4 * 16 * 16 * 128;
 }
 
-}  // namespace cairn::bench
+}  // namespace cairn::cpu

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace cairn::bench {
+namespace cairn::cpu {
 
 double loop_f32_avx512(int64_t rounds);
 double loop_f32_avx2(int64_t rounds);
@@ -11,6 +11,5 @@ double loop_bf16_vnni(int64_t rounds);
 double loop_int8_vnni(int64_t rounds);
 double loop_bf16_amx(int64_t rounds);
 double loop_int8_amx(int64_t rounds);
-uint64_t read_avx2(const void* memory, int64_t bytes);
 
-}  // namespace cairn::bench
+}  // namespace cairn::cpu
